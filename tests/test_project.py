@@ -1,0 +1,219 @@
+"""The project as a whole: notebooks run, what is generated is up to date, and the package holds what it needs."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from configparser import ConfigParser
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not re.search(r"/[._]", str(p.relative_to(ROOT))))
+IDS = [str(path.relative_to(ROOT / "nbs").with_suffix("")) for path in NOTEBOOKS]
+NOT_OURS = {"_site", "_proc", "build", "dist", "demo", "__pycache__", "elasticc_hc.egg-info"}
+# A proxy that refuses: what reaches for the network fails at once.
+OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
+
+settings = ConfigParser(delimiters=["="], interpolation=None)
+settings.read(ROOT / "settings.ini", encoding="utf-8")
+settings = settings["DEFAULT"]
+
+
+def run(*command, cwd, **environment):
+    """Run a command; a failure shows everything it wrote."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", **environment}
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, env=env, timeout=600,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.fail(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}", pytrace=False)
+    return done.stdout
+
+
+def is_ours(parts):
+    """True for a path that git would not ignore."""
+    return not NOT_OURS & set(parts) and not any(part.startswith(".") and part != ".ci" for part in parts[:-1])
+
+
+def tracked():
+    """The files under version control, and those that would be added; all files where there is no git."""
+    try:
+        listing = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+        files = [ROOT / name for name in listing.split("\0") if name]
+    except (OSError, subprocess.CalledProcessError):
+        files = [path for path in ROOT.rglob("*") if is_ours(path.relative_to(ROOT).parts)]
+    return [path for path in files if path.is_file()]
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the project's files, to build in."""
+    for path in tracked():
+        target = tmp_path / "copy" / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    return tmp_path / "copy"
+
+
+def contents(folder, pattern):
+    """File names relative to the folder, with their bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob(pattern))}
+
+
+def differences(have, want):
+    """The names whose contents differ or which only one side has."""
+    return sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name))
+
+
+# --- notebooks ---
+
+
+def test_there_are_notebooks():
+    assert len(NOTEBOOKS) > 1
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=IDS)
+def test_notebook_runs(notebook):
+    written = run(BIN / "nbdev_test", "--path", notebook, "--do_print", cwd=ROOT, **OFFLINE)
+    assert f"Completed {notebook}" in written and "Success" in written, written
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=IDS)
+def test_notebook_is_small_and_has_no_errors(notebook):
+    assert notebook.stat().st_size < 500_000
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=IDS)
+def test_imports_have_their_own_cells(notebook):
+    """The documentation runs the cells with imports, and only these: other code beside them fails there."""
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] != "code" or re.search(r"^#\|\s*(export|eval: *false)|nbdev_export\(|^\s*[%!]", source, re.M):
+            continue
+        nodes = list(ast.walk(ast.parse(source)))
+        if any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes):
+            assert not any(isinstance(node, ast.Expr | ast.Assign) for node in nodes), f"imports and other code:\n{source}"
+
+
+# --- what is generated is up to date ---
+
+
+def test_library_is_the_export_of_the_notebooks(copy):
+    library = copy / settings["lib_path"]
+    for path in library.rglob("*.py"):
+        path.unlink()
+    run(BIN / "nbdev_export", cwd=copy)
+    stale = differences(contents(library, "*.py"), contents(ROOT / settings["lib_path"], "*.py"))
+    assert not stale, f"not the export of the notebooks: {', '.join(stale)}; run: make export"
+
+
+def test_notebooks_are_clean(copy):
+    before = contents(copy / "nbs", "*.ipynb")
+    run(BIN / "nbdev_clean", cwd=copy)
+    dirty = differences(contents(copy / "nbs", "*.ipynb"), before)
+    assert not dirty, f"nbdev_clean changes {', '.join(dirty)}; run: make export"
+
+
+def test_readme_is_the_index(copy):
+    run(sys.executable, "docs/readme.py", "--check", cwd=copy)
+
+
+def test_readme_links_lead_somewhere():
+    links = re.findall(r"""\]\(([^)\s#]+)|(?:src|href)="([^"#]+)""", (ROOT / "README.md").read_text(encoding="utf-8"))
+    paths = [a or b for a, b in links if not re.match(r"[a-z]+:", a or b)]
+    assert not [path for path in paths if not (ROOT / path).exists()]
+
+
+def test_documentation_builds(copy):
+    run(sys.executable, "docs/site.py", cwd=copy, **OFFLINE)
+    pages = {path.stem for path in (copy / "_site").rglob("*.html")}
+    assert {re.sub(r"^\d+[a-z]*_", "", notebook.stem) for notebook in NOTEBOOKS} <= pages
+
+
+def test_no_path_of_a_machine():
+    path_of_a_machine = re.compile(rb"(?<![\w.~-])/(?:tmp|root|home|work|Users)/\w")
+    guilty = [
+        f"{path.relative_to(ROOT)}: {data[found.start() : found.start() + 60]!r}"
+        for path in tracked()
+        if b"\0" not in (data := path.read_bytes()) and (found := path_of_a_machine.search(data))
+    ]
+    assert not guilty, "\n".join(guilty)
+
+
+def test_ruff(copy):
+    run(BIN / "ruff", "check", "--no-cache", ".", cwd=copy)
+
+
+# --- packaging ---
+
+
+def test_pyproject_agrees_with_settings():
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project, nbdev = pyproject["project"], pyproject["tool"]["nbdev"]
+    assert project["name"] == settings["lib_name"]
+    assert project["requires-python"] == f">={settings['min_python']}"
+    assert project["urls"]["Repository"] == settings["git_url"]
+    assert project["urls"]["Documentation"] == settings["doc_host"] + settings["doc_baseurl"]
+    assert {name: str(value).lower() for name, value in nbdev.items()} == {name: settings[name].lower() for name in nbdev}
+
+
+def test_constraints_pin_every_requirement():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
+    pinned = {}
+    for line in lines:
+        assert re.fullmatch(r"[\w.-]+==[\w.!]+", line), f"constraints.txt: {line} is not a plain name==version"
+        name, number = line.split("==")
+        pinned[re.sub(r"[-_.]+", "-", name).lower()] = number
+    wanted = f"{settings['requirements']} {settings['dev_requirements']}".split()
+    names = {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", item)[0]).lower() for item in wanted}
+    assert names <= pinned.keys()
+    for name, number in pinned.items():
+        try:
+            assert version(name).split("+")[0] == number, f"{name} {version(name)} is installed, {number} is pinned"
+        except PackageNotFoundError:
+            pass  # another platform's requirement
+
+
+def package_data(names):
+    """The data files of the library among these names, from the library's folder on."""
+    library = settings["lib_path"]
+    found = (re.search(rf"(?:^|/)({library}/(?:taxonomies|pretrained)/.*[^/])$", name) for name in names)
+    return {match[1] for match in found if match}
+
+
+def test_sdist_and_wheel_hold_the_package_data(copy, tmp_path):
+    """The wheel is built from the sdist, so the sdist is complete as well."""
+    build = "import sys; from setuptools import build_meta as b; print(b.build_sdist(sys.argv[1]))"
+    sdist = tmp_path / run(sys.executable, "-c", build, tmp_path, cwd=copy).split()[-1]
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "sdist", filter="data")
+        in_sdist = archive.getnames()
+    (source,) = (tmp_path / "sdist").iterdir()
+    options = ("--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", tmp_path)
+    run(sys.executable, "-m", "pip", "wheel", *options, source, cwd=tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        in_wheel = archive.namelist()
+        metadata = archive.read(next(name for name in in_wheel if name.endswith("/METADATA"))).decode()
+    wanted = package_data(str(path.relative_to(ROOT)) for path in tracked())
+    assert wanted and wanted == package_data(in_wheel) == package_data(in_sdist)
+    assert any(name.endswith("licenses/LICENSE") for name in in_wheel)
+    for line in (f"Version: {settings['version']}", "License-Expression: Apache-2.0", "Requires-Dist: torch>="):
+        assert line in metadata
