@@ -1,0 +1,316 @@
+"""Metrics against known values and scikit-learn; figures and films complete, same bytes twice, never half-written."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from sklearn import metrics as flat
+
+from elasticc_hc import animation, evaluation
+from elasticc_hc.animation import animate
+from elasticc_hc.classifier import Predictions
+from elasticc_hc.evaluation import (
+    confusion,
+    confusions,
+    evaluate,
+    metrics,
+    plot_confusion,
+    plot_metric_by_day,
+    plot_roc,
+    roc_auc,
+    scores,
+    spread,
+    summary_table,
+)
+from elasticc_hc.taxonomy import LEVELS, Taxonomy
+
+DAYS = 2.0 ** np.arange(11)
+
+
+def random_predictions(name="elasticc2", n=400, seed=0, without=(), digits=None, days=DAYS):
+    """Seeded predictions that get better with the days; `digits` rounds the probabilities so that there are ties."""
+    tree, rng = Taxonomy.from_yaml(name), np.random.default_rng(seed)
+    leaves = np.asarray(tree.leaf_nodes)
+    kept = [leaf for leaf in range(len(leaves)) if tree.leaves[leaf] not in without]
+    truth = rng.choice(kept, n)
+    logits = rng.normal(size=(n, len(days), len(leaves)))
+    logits += (truth[:, None] == np.arange(len(leaves)))[:, None] * np.linspace(0.3, 5, len(days))[:, None]
+    leaf = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    if digits is not None:
+        leaf = leaf.round(digits)
+    probabilities = (leaf @ np.asarray(tree.paths)[leaves].astype(float)).astype(np.float32)
+    return Predictions(np.arange(n).astype(str), np.asarray(days), probabilities, leaves[truth], tree)
+
+
+def value(table, level, day, metric, node="macro"):
+    row = table[(table.level == level) & (table.day == day) & (table.metric == metric) & (table.node == node)]
+    assert len(row) == 1
+    return row.value.item()
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    return random_predictions()
+
+
+@pytest.fixture(scope="module")
+def table(predictions):
+    return metrics(predictions)
+
+
+def test_perfect_predictions_score_one():
+    tree = Taxonomy.from_yaml("elasticc2")
+    truth = np.repeat(tree.leaf_nodes, 3)
+    certain = np.asarray(tree.paths)[truth].astype(np.float32)[:, None]
+    table = metrics(Predictions(np.arange(len(truth)).astype(str), np.array([7.0]), certain, truth, tree))
+    assert (table[table.metric != "support"].value == 1).all()
+    assert value(table, "leaf", 7, "support") == len(truth)
+    assert value(table, "leaf", 7, "support", "KN") == 3
+
+
+def test_known_values():
+    """Four objects: SNIa right, SNIa taken for KN, KN right, EB taken for AGN."""
+    tree = Taxonomy.from_yaml("elasticc2")
+    truth = np.array([tree.index(name) for name in ("SNIa", "SNIa", "KN", "EB")])
+    said = [tree.index(name) for name in ("SNIa", "KN", "KN", "AGN")]
+    certain = np.asarray(tree.paths)[said].astype(np.float32)[:, None]
+    table = metrics(Predictions(np.array(list("abcd")), np.array([1.0]), certain, truth, tree))
+    assert [value(table, level, 1, "accuracy") for level in LEVELS] == [1.0, 0.5, 0.5]
+    assert value(table, "leaf", 1, "f1", "SNIa") == pytest.approx(2 / 3)
+    assert value(table, "leaf", 1, "precision", "KN") == 0.5
+    assert value(table, "leaf", 1, "f1", "EB") == 0
+    assert value(table, "leaf", 1, "f1") == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    assert value(table, "leaf", 1, "roc_auc", "SNIa") == 0.75
+    assert np.isnan(value(table, "leaf", 1, "f1", "AGN"))
+    assert value(table, "leaf", 1, "support", "AGN") == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("digits", [None, 1])
+def test_equal_to_scikit_learn(seed, digits):
+    predictions = random_predictions(n=60 + 70 * seed, seed=seed, digits=digits, without=("KN",), days=(1, 30, 400))
+    table, tree = metrics(predictions), predictions.taxonomy
+    for level in LEVELS:
+        nodes, truth = tree.level(level), tree.at_level(predictions.truth, level)
+        for d, day in enumerate(predictions.days):
+            p = predictions.probabilities[:, d][:, nodes]
+            chosen, present = p.argmax(1), np.unique(truth)
+            every = flat.confusion_matrix(truth, chosen, labels=range(len(nodes)))
+            assert (confusion(predictions, level, day) == every).all()
+            assert value(table, level, day, "accuracy") == pytest.approx(flat.accuracy_score(truth, chosen))
+            kind = {"labels": present, "zero_division": 0, "average": None}
+            judged = flat.precision_recall_fscore_support(truth, chosen, **kind)
+            expected = dict(zip(("precision", "recall", "f1"), judged[:3], strict=True))
+            expected["roc_auc"] = np.array([flat.roc_auc_score(truth == k, p[:, k]) for k in present])
+            for metric, by_node in expected.items():
+                names = [tree.nodes[nodes[k]] for k in present]
+                assert np.allclose([value(table, level, day, metric, name) for name in names], by_node)
+                assert value(table, level, day, metric) == pytest.approx(by_node.mean())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=50))
+def test_roc_auc_with_ties(pairs):
+    score, member = np.array([s for s, _ in pairs]) / 6, np.array([m for _, m in pairs])
+    if member.all() or not member.any():
+        assert np.isnan(roc_auc(score, member))
+    else:
+        assert roc_auc(score, member) == pytest.approx(flat.roc_auc_score(member, score))
+
+
+def test_scores_take_leading_axes():
+    counts = np.random.default_rng(1).integers(0, 9, (4, 5, 3, 3))
+    whole = scores(counts)
+    assert whole["f1"].shape == (4, 5, 3)
+    assert np.array_equal(whole["f1"][2, 3], scores(counts[2, 3])["f1"], equal_nan=True)
+
+
+def test_a_class_without_objects_keeps_its_row_and_stays_out_of_the_mean():
+    predictions = random_predictions(without=("KN", "AGN"))
+    table = metrics(predictions)
+    rows = table[(table.level == "leaf") & (table.day == 64) & (table.metric == "f1") & (table.node != "macro")]
+    assert set(rows.node[rows.value.isna()]) == {"KN", "AGN"}
+    assert value(table, "leaf", 64, "support", "KN") == 0
+    assert value(table, "leaf", 64, "f1") == pytest.approx(rows.value.mean())
+    assert not table[(table.node == "macro")].value.isna().any()
+    ax = plot_confusion(predictions, "leaf", 64, Figure().add_subplot())
+    assert "KN  0" in [text.get_text() for text in ax.get_yticklabels()]
+    plot_roc(predictions, "leaf", 64, Figure().subplots(2, 3).ravel())
+
+
+def test_one_class_alone():
+    predictions = random_predictions(without=[name for name in Taxonomy.from_yaml("elasticc2").leaves if name != "TDE"])
+    table = metrics(predictions)
+    assert np.isnan(value(table, "leaf", 1024, "roc_auc"))
+    assert value(table, "leaf", 1024, "f1") > 0.5
+    plot_metric_by_day(table, "roc_auc", Figure().add_subplot())
+    plot_roc(predictions, "leaf", 64, Figure().subplots(2, 3).ravel())
+
+
+def test_objects_of_unknown_class_change_nothing(predictions, table):
+    more = random_predictions(seed=5, n=100)
+    both = replace(
+        predictions,
+        SNID=np.concatenate([more.SNID, predictions.SNID]),
+        probabilities=np.concatenate([more.probabilities, predictions.probabilities]),
+        truth=np.concatenate([np.full(100, -1), predictions.truth]),
+    )
+    pd.testing.assert_frame_equal(metrics(both), table)
+    with pytest.raises(ValueError, match="none of the 400 objects has a true class"):
+        metrics(replace(predictions, truth=np.full(400, -1)))
+
+
+def test_a_probability_that_is_not_finite_is_named(predictions):
+    broken = predictions.probabilities.copy()
+    broken[17, 3, 5] = np.nan
+    with pytest.raises(ValueError, match="object 17: a probability is not finite"):
+        metrics(replace(predictions, probabilities=broken))
+
+
+def test_unknown_day_and_metric_are_named(predictions, table):
+    with pytest.raises(ValueError, match="nothing predicted at day 3: the days are 1, 2, 4"):
+        confusion(predictions, "leaf", 3)
+    with pytest.raises(ValueError, match="nothing predicted at day 3: the days are 1, 2, 4"):
+        plot_metric_by_day(table, "f1", Figure().add_subplot(), day=3)
+    with pytest.raises(ValueError, match="no metric 'f2'"):
+        plot_metric_by_day(table, "f2", Figure().add_subplot())
+
+
+@pytest.mark.parametrize("days", [(0, 1, 2, 4), (0,), (0.5,), (3, 7, 100, 101)])
+def test_any_days_can_be_drawn(days):
+    table = metrics(random_predictions(n=100, days=days))
+    for day in (None, days[0], days[-1]):
+        ax = plot_metric_by_day(table, "f1", Figure().add_subplot(), day)
+        FigureCanvasAgg(ax.figure).draw()
+        assert ax.get_xticklabels()[-1].get_text() == f"{days[-1]:g}"
+
+
+def test_summary_table(table):
+    summary = summary_table(table, ("f1", "accuracy"))
+    assert list(summary.index) == [f"{2**k}" for k in range(11)]
+    assert summary.shape == (11, 6)
+    assert summary.loc["8", ("level 2", "macro F1")] == pytest.approx(value(table, "level2", 8, "f1"), abs=6e-4)
+    assert summary.loc["8", ("leaf", "accuracy")] == pytest.approx(value(table, "leaf", 8, "accuracy"), abs=6e-4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.01, 0.1))
+def test_spread_keeps_distance_order_and_limits(wanted, distance):
+    placed = spread(np.sort(wanted), distance, 0, 1)
+    assert (np.diff(placed) >= distance - 1e-9).all()
+    assert placed[0] >= -1e-9 and placed[-1] <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("values", [(1, 1, 1), (0, 0, 0), (0.5, 0.51, 0.52), (0.99, 0.2, 0.99)])
+@pytest.mark.parametrize("day", [None, 1, 32, 1024])
+def test_labels_of_the_curves_never_overlap(table, values, day):
+    flat_table = table.assign(value=table.level.map(dict(zip(LEVELS, values, strict=True))))
+    ax = plot_metric_by_day(flat_table, "f1", Figure((3, 3)).add_subplot(), day)
+    FigureCanvasAgg(ax.figure).draw()
+    boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0)
+    assert len(boxes) == 3
+    assert all(below.y1 <= above.y0 + 1 for below, above in zip(boxes[:-1], boxes[1:], strict=True))
+
+
+@pytest.mark.parametrize("name", ["elasticc2", "plasticc"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_nothing_in_a_frame_is_cut_off(name, level):
+    predictions = random_predictions(name, n=3000)
+    table = metrics(predictions)
+    frames = [
+        animation.confusion_frame(confusions(predictions, level)[0], table, predictions.taxonomy, level, 1.0),
+        animation.roc_frame(predictions, table, level, 1024.0),
+    ]
+    for figure in frames:
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        box = figure.get_tightbbox(canvas.get_renderer())
+        width, height = figure.get_size_inches()
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
+
+
+def test_evaluate_writes_all_and_respects_what_is_there(predictions, table, tmp_path):
+    out = tmp_path / "results"
+    pd.testing.assert_frame_equal(evaluate(predictions, out, days=(1, 64)), table)
+    pd.testing.assert_frame_equal(pd.read_parquet(out / "metrics.parquet"), table)
+    assert np.allclose(pd.read_csv(out / "metrics.csv").value, table.value, rtol=1e-5, equal_nan=True)
+    again = Predictions.from_parquet(out / "predictions.parquet")
+    assert np.array_equal(again.probabilities, predictions.probabilities)
+    assert sorted(path.name for path in (out / "confusion").iterdir()) == [
+        f"{level}_day_{day:04d}.png" for level in sorted(LEVELS) for day in (1, 64)
+    ]
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="exists and is not empty"):
+        evaluate(predictions, out)
+    evaluate(predictions, out, overwrite=True, days=(2,))
+    assert (out / "notes.txt").read_text() == "mine"
+    assert len(list((out / "confusion").iterdir())) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+    with pytest.raises(FileExistsError, match="is a file"):
+        evaluate(predictions, out / "notes.txt")
+
+
+def test_an_interruption_leaves_nothing(predictions, tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "plot_confusion", stop)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(predictions, tmp_path / "results")
+    monkeypatch.setattr(animation, "write_film", stop)
+    with pytest.raises(KeyboardInterrupt):
+        animate(predictions, tmp_path / "gif", days=(1,))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_films(predictions, tmp_path):
+    """Six folders, the same bytes twice, one palette per film, the last frame held, pyplot untouched."""
+    open_figures, calls = plt.get_fignums(), []
+    gifs = animate(predictions, tmp_path / "one", days=(1, 1024), progress=lambda *counts: calls.append(counts))
+    animate(predictions, tmp_path / "two", days=(1, 1024))
+    assert plt.get_fignums() == open_figures
+    assert calls == [(k, 12) for k in range(1, 13)]
+    names = {f"{level}_{kind}" for level in LEVELS for kind in ("cf", "roc")}
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {path.stem for path in gifs} == names
+    for name in names:
+        files = sorted(path.name for path in (tmp_path / "one" / name).iterdir())
+        assert files == ["day_0001.png", "day_1024.png", f"{name}.gif"]
+        for file in files:
+            assert (tmp_path / "one" / name / file).read_bytes() == (tmp_path / "two" / name / file).read_bytes()
+        colors = set()
+        for day in ("0001", "1024"):
+            image = Image.open(tmp_path / "one" / name / f"day_{day}.png")
+            assert image.mode == "P" and not image.info.get("Software") and not image.text
+            colors |= {tuple(color) for color in np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)}
+        assert len(colors) <= 2**animation.BITS and (255, 255, 255) in colors
+        film = Image.open(tmp_path / "one" / name / f"{name}.gif")
+        durations = []
+        for index in range(film.n_frames):
+            film.seek(index)
+            durations.append(film.info["duration"])
+        assert durations == [800, 3000]
+        assert np.array_equal(np.asarray(film.convert("RGB")), np.asarray(image.convert("RGB")))
+        assert (tmp_path / "one" / name / f"{name}.gif").stat().st_size < 1.5e6
+    with pytest.raises(FileExistsError, match="exists and is not empty"):
+        animate(predictions, tmp_path / "one")
+    animate(predictions, tmp_path / "one", days=(8,), overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "one" / "root_cf").iterdir()) == ["day_0008.png", "root_cf.gif"]
+
+
+def test_plots_print_and_close_nothing(predictions, table, capsys):
+    figure = plt.figure()
+    ax = figure.add_subplot()
+    assert plot_metric_by_day(table, "accuracy", ax) is ax
+    axes = plot_roc(predictions, "root", 1)
+    assert plt.fignum_exists(figure.number) and plt.fignum_exists(axes[0].figure.number)
+    assert capsys.readouterr() == ("", "")
+    figure.savefig(io.BytesIO())
+    plt.close("all")
