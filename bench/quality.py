@@ -7,12 +7,16 @@ Prints one JSON line per model, seed and day. The test side is read once, after 
 
 import argparse
 import json
+import os
+import platform
 import tempfile
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from elasticc_hc.augmentation import windows_by_days
@@ -43,12 +47,22 @@ def summary_features(curves: LightCurves) -> np.ndarray:
 
 def boosting(train: LightCurves, test: LightCurves, taxonomy: Taxonomy, day: float) -> np.ndarray:
     "Leaf probabilities (n, n_leaves) of the test objects as seen at one day; fitted on training objects as seen then."
-    model = HistGradientBoostingClassifier(random_state=0, early_stopping=True)
+    model = HistGradientBoostingClassifier(
+        max_iter=200, learning_rate=0.05, l2_regularization=1.0, early_stopping=False, random_state=0
+    )
     seen, asked = (windows_by_days(process(curves), (day,)).cut() for curves in (train, test))
-    model.fit(summary_features(seen), labels(seen, taxonomy))
+    features = summary_features(seen)
+    known = ~np.isnan(features).all(axis=0)
+    model.fit(features[:, known], labels(seen, taxonomy))
     probabilities = np.zeros((len(asked), len(taxonomy.nodes)), dtype=np.float32)
-    probabilities[:, model.classes_] = model.predict_proba(summary_features(asked))
+    probabilities[:, model.classes_] = model.predict_proba(summary_features(asked)[:, known])
     return probabilities @ taxonomy.paths.astype(np.float32)
+
+
+def provenance(train: LightCurves, test: LightCurves) -> dict:
+    "What the numbers were measured on."
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
+    return {"date": date.today().isoformat(), "machine": machine, "train": len(train), "test": len(test)}
 
 
 def report(model: str, seed: int, predictions: Predictions) -> None:
@@ -80,6 +94,7 @@ def main() -> None:
     asked = process(test)
     snid = asked.header["SNID"].to_numpy()
     results.append(("boosting", 0, Predictions(snid, np.array(BASELINE_DAYS), by_day, labels(asked, taxonomy), taxonomy)))
+    print(json.dumps(provenance(curves, test)))
     for result in results:
         report(*result)
 

@@ -34,13 +34,13 @@ class Options:
     encoder: str = "lstm"  # `lstm` or `gru`
     hidden: int = 100  # units per recurrent layer
     layers: int = 2  # recurrent layers
-    dropout: float = 0.2  # between the layers
+    dropout: float = 0.3  # between the layers
     keep: str = "alerts"  # policy of the processing rules: `alerts` or `all`
     static_columns: tuple[str, ...] = STATIC_COLUMNS  # static features
     static_dropout: float = 0.05  # chance that a static feature of an object is hidden in a batch
     epochs: int = 40
     batch_size: int = 32
-    learning_rate: float = 3e-3  # peak of the one-cycle schedule
+    learning_rate: float = 6e-3  # peak of the one-cycle schedule
     weight_decay: float = 1e-2
     max_gradient: float = 1.0  # norm at which gradients are clipped
     alpha: float = 0.5  # weight of a node falls as exp(−alpha · depth), Villar et al. (2023)
