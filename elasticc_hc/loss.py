@@ -20,7 +20,8 @@ def log_conditionals(
     logits: torch.Tensor,  # (…, n_nodes), any finite values
     groups: torch.Tensor,  # (n_nodes,) int64, sibling group of each node, see `Taxonomy.groups`
 ) -> torch.Tensor:  # (…, n_nodes), log p(node | parent); 0 for the root
-    "Log-softmax within each group of siblings, for all groups in one pass."
+    "Log-softmax within each group of siblings, for all groups in one pass; at least in single precision."
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     index = groups.expand(logits.shape)
     shape = (*logits.shape[:-1], int(groups.max()) + 1)
     largest = logits.new_full(shape, -torch.inf).scatter_reduce(-1, index, logits.detach(), "amax")
@@ -34,8 +35,8 @@ def log_probabilities(
     taxonomy: Taxonomy,
 ) -> torch.Tensor:  # (…, n_nodes)
     "Log p(node): the sum of log p(node | parent) on the way from the root."
-    paths = torch.from_numpy(taxonomy.paths).to(logits)
-    return log_conditionals(logits, torch.from_numpy(taxonomy.groups).to(logits.device)) @ paths.T
+    conditionals = log_conditionals(logits, torch.from_numpy(taxonomy.groups).to(logits.device))
+    return conditionals @ torch.from_numpy(taxonomy.paths.T).to(conditionals)
 
 
 def node_probabilities(
@@ -63,6 +64,9 @@ def path_weights(
     "Row l holds the weight of each node's term when l is the true leaf: zero off its path and at the root."
     weights = np.exp(-alpha * taxonomy.depths)
     if counts is not None:
+        counts = np.asarray(counts)
+        if counts.shape != weights.shape or not counts[0] > 0:
+            raise ValueError(f"counts of shape {counts.shape}: needs one per node ({len(weights)}) and objects at the root")
         empty = [taxonomy.nodes[i] for i in np.flatnonzero(counts == 0)]
         if empty:
             warnings.warn(f"no training object for {', '.join(empty)}: weighted as if there were one", stacklevel=2)
@@ -79,10 +83,11 @@ class HierarchicalCrossEntropy(nn.Module):
         counts: np.ndarray | None = None,  # (n_nodes,) training objects per node; None: no class weights
         alpha: float = 0.5,  # decay with depth
         gamma: float = 1.0,  # exponent of the class weights, 1 in the paper
+        dtype: torch.dtype = torch.float32,  # of the weights; float64 for logits in double precision
     ):
         super().__init__()
         weights = path_weights(taxonomy, counts, alpha, gamma)
-        self.register_buffer("weights", torch.from_numpy(weights).float(), persistent=False)
+        self.register_buffer("weights", torch.from_numpy(weights).to(dtype), persistent=False)
         self.register_buffer("groups", torch.from_numpy(taxonomy.groups), persistent=False)
 
     def forward(
@@ -92,5 +97,5 @@ class HierarchicalCrossEntropy(nn.Module):
         weight: torch.Tensor | None = None,  # (…) weight of each answer; all the same by default
     ) -> torch.Tensor:  # scalar
         "The weighted mean over all answers."
-        each = -(log_conditionals(logits, self.groups) * self.weights[leaf].to(logits.dtype)).sum(dim=-1)
+        each = -(log_conditionals(logits, self.groups) * self.weights[leaf]).sum(dim=-1)
         return each.mean() if weight is None else (each * weight).sum() / weight.sum()

@@ -45,6 +45,7 @@ class Options:
     max_gradient: float = 1.0  # norm at which gradients are clipped
     alpha: float = 0.5  # weight of a node falls as exp(−alpha · depth), Villar et al. (2023)
     gamma: float = 0.5  # exponent of the class weights: 1 as in Villar et al., 0 for none
+    threads: int = 1  # of PyTorch on the CPU; sums depend on their number in the last bit, so it belongs to the run
     seed: int = 0
 
 
@@ -203,6 +204,7 @@ def fit(
     trainer = Trainer(train, validation, taxonomy, options)
     trainer.resume(out / "resume")
     torch.set_flush_denormal(True)
+    torch.set_num_threads(options.threads)
     while len(trainer.history) < options.epochs:
         loss, scores = trainer.epoch(), trainer.leaf_macro_f1()
         row = {"epoch": len(trainer.history), "loss": loss, "score": float(scores.mean())}
