@@ -24,11 +24,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 .venv/installed: $(BIN)/python $(PACKAGING)
-	$(BIN)/python -m pip install -c constraints.txt -e .
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	@touch $@
 
 $(DEV): $(BIN)/python $(PACKAGING)
-	$(BIN)/python -m pip install -c constraints.txt -e .[dev]
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	@touch $@
 
 constraints: $(DEV) ## write constraints.txt from what .venv has

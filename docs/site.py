@@ -16,6 +16,8 @@ from nbdev.serve import proc_nbs
 
 ROOT = Path(__file__).resolve().parent.parent
 DUNDER = re.compile(r"(\"### [\w.]*?)__(\w+)__(?=\\n)")  # in a notebook's JSON: a heading such as X.__len__
+SIGNATURE = re.compile(r"^\s*\"(?:    |def |\)->).*$", re.MULTILINE)
+LINK = re.compile(r"\[(`[^`]+`)\]\([^)]*\)")
 PICTURE = re.compile(r"(?:\.\./)+((?:images|gif)/[\w./-]+\.(?:png|gif|svg|jpg))")
 
 
@@ -25,7 +27,7 @@ def page_name(path):
 
 
 def mend_pages(folder):
-    """Copy the pictures that lie outside nbs/ beside the pages that show them; keep underscores in headings."""
+    """Copy the pictures that lie outside nbs/ beside the pages that show them; no Markdown in signatures and headings."""
     for notebook in folder.rglob("*.ipynb"):
         source = notebook.read_text(encoding="utf-8")
         up = "../" * len(notebook.relative_to(folder).parent.parts)
@@ -33,6 +35,7 @@ def mend_pages(folder):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
         source = PICTURE.sub(lambda match, up=up: up + match[1], source)
+        source = SIGNATURE.sub(lambda match: LINK.sub(r"\1", match[0]), source)
         notebook.write_text(DUNDER.sub(r"\1\\\\_\\\\_\2\\\\_\\\\_", source), encoding="utf-8")
 
 
