@@ -34,7 +34,7 @@ from elasticc_hc.evaluation import (
 )
 from .taxonomy import LEVELS, Taxonomy
 
-# %% ../nbs/12_animation.ipynb #cell-007
+# %% ../nbs/12_animation.ipynb #cell-008
 WIDTH, HEIGHT, DPI = 7.6, 4.5, 140
 STRIP = 2.4  # inches, width of the strip at the right
 TOP, EDGE = 0.46, 0.1  # inches, room for the titles; margin
@@ -50,7 +50,7 @@ def place(
     "New axes at a place given in inches."
     return figure.add_axes((left / WIDTH, bottom / HEIGHT, width / WIDTH, height / HEIGHT))
 
-# %% ../nbs/12_animation.ipynb #cell-008
+# %% ../nbs/12_animation.ipynb #cell-009
 def _matrix_place(
     taxonomy: Taxonomy,
     level: str,  # 'root', 'level2' or 'leaf'
@@ -63,7 +63,7 @@ def _matrix_place(
     left, bottom = EDGE + 0.22 + rows, EDGE + 0.22 + columns
     return left, bottom, min(HEIGHT - TOP - bottom, WIDTH - left - STRIP - 0.6)
 
-# %% ../nbs/12_animation.ipynb #cell-009
+# %% ../nbs/12_animation.ipynb #cell-010
 def confusion_frame(
     matrix: np.ndarray,  # (k, k) counts, rows = truth
     table: pd.DataFrame,  # what `metrics` returns, all days
@@ -80,7 +80,7 @@ def confusion_frame(
     plot_metric_by_day(table, "f1", strip, day, size=7.5)
     return figure
 
-# %% ../nbs/12_animation.ipynb #cell-010
+# %% ../nbs/12_animation.ipynb #cell-011
 def roc_frame(
     predictions: Predictions,  # node probabilities, with the truth
     table: pd.DataFrame,  # what `metrics` returns, all days
@@ -97,7 +97,7 @@ def roc_frame(
     figure.text(0.5 / WIDTH, 1 - 0.08 / HEIGHT, title, size=10, va="top")
     return figure
 
-# %% ../nbs/12_animation.ipynb #cell-011
+# %% ../nbs/12_animation.ipynb #cell-012
 def _panels(
     figure: Figure,
     n: int,  # how many
@@ -111,7 +111,7 @@ def _panels(
     corners = [(k % columns, rows - 1 - k // columns) for k in range(n)]
     return [place(figure, left + x * (width + gap), bottom + y * (height + head), width, height) for x, y in corners]
 
-# %% ../nbs/12_animation.ipynb #cell-013
+# %% ../nbs/12_animation.ipynb #cell-014
 def rasterise(
     figure: Figure,
 ) -> np.ndarray:  # (height, width, 3) uint8
@@ -120,7 +120,7 @@ def rasterise(
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
-# %% ../nbs/12_animation.ipynb #cell-015
+# %% ../nbs/12_animation.ipynb #cell-016
 BITS = 7  # 128 colours
 
 
@@ -137,7 +137,7 @@ def code_colors(
     "The colours of such numbers."
     return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1).astype(np.uint8)
 
-# %% ../nbs/12_animation.ipynb #cell-016
+# %% ../nbs/12_animation.ipynb #cell-017
 def common_palette(
     frames: Sequence[np.ndarray],  # (height, width, 3) uint8 each
     size: int = 2**BITS,  # most colours
@@ -152,7 +152,7 @@ def common_palette(
         distances = np.minimum(distances, ((colors - colors[chosen[-1]]) ** 2).sum(1))
     return code_colors(codes[chosen])
 
-# %% ../nbs/12_animation.ipynb #cell-017
+# %% ../nbs/12_animation.ipynb #cell-018
 def reduce_colors(
     frame: np.ndarray,  # (height, width, 3) uint8
     palette: np.ndarray,  # (n, 3) uint8
@@ -163,7 +163,7 @@ def reduce_colors(
     nearest = ((entries**2).sum(1) - 2 * colors @ entries.T).argmin(1)
     return palette[nearest][where].reshape(frame.shape)
 
-# %% ../nbs/12_animation.ipynb #cell-020
+# %% ../nbs/12_animation.ipynb #cell-021
 def write_film(
     frames: Sequence[np.ndarray],  # (height, width, 3) uint8 each, same size
     days: Sequence[float],  # one per frame, for the file names
@@ -180,7 +180,7 @@ def write_film(
     milliseconds = [round(1000 * seconds)] * (len(frames) - 1) + [hold] if len(frames) > 1 else hold
     iio.imwrite(folder / f"{folder.name}.gif", np.stack(frames), duration=milliseconds, loop=0)
 
-# %% ../nbs/12_animation.ipynb #cell-022
+# %% ../nbs/12_animation.ipynb #cell-023
 def films(
     predictions: Predictions,  # objects with a known class (see `labelled`), the days of the film
     table: pd.DataFrame,  # what `metrics` returns, all days
@@ -198,7 +198,7 @@ def films(
     by_level = {f"{level}_cf": matrices(level) for level in LEVELS}
     return by_level | {f"{level}_roc": curves(level) for level in LEVELS}
 
-# %% ../nbs/12_animation.ipynb #cell-023
+# %% ../nbs/12_animation.ipynb #cell-024
 def animate(
     predictions: Predictions,  # node probabilities at every day, with the truth
     out: str | Path,  # folder for the six folders

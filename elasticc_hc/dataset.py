@@ -170,7 +170,7 @@ def __getitems__(self: LightCurveDataset, items: Sequence[int]) -> Batch:
     "The padded batch of many items."
     return gather(self, torch.as_tensor(items))
 
-# %% ../nbs/06_dataset.ipynb #cell-025
+# %% ../nbs/06_dataset.ipynb #cell-026
 DAYS = tuple(2**k for k in range(11))
 
 
@@ -183,7 +183,7 @@ def positions_at(
         raise ValueError(f"days since trigger are {list(days)}: give at least one, and none below 0")
     return torch.from_numpy(windows_by_days(dataset.curves, days).length.reshape(len(dataset.curves), len(days)) - 1)
 
-# %% ../nbs/06_dataset.ipynb #cell-028
+# %% ../nbs/06_dataset.ipynb #cell-029
 class LengthBuckets(Sampler):
     "Items of similar length; another order every epoch, the same for the same seed."
 
@@ -213,7 +213,7 @@ class LengthBuckets(Sampler):
         for index in torch.randperm(len(batches), generator=generator).tolist():
             yield batches[index]
 
-# %% ../nbs/06_dataset.ipynb #cell-029
+# %% ../nbs/06_dataset.ipynb #cell-030
 def batches(
     dataset: LightCurveDataset,
     batch_size: int = 256,

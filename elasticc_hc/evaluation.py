@@ -35,7 +35,7 @@ from sklearn.isotonic import isotonic_regression
 from .classifier import Predictions
 from .taxonomy import LEVELS, Taxonomy
 
-# %% ../nbs/11_evaluation.ipynb #cell-007
+# %% ../nbs/11_evaluation.ipynb #cell-008
 def labelled(
     predictions: Predictions,  # node probabilities at every day, with the truth where it is known
 ) -> Predictions:
@@ -52,7 +52,7 @@ def labelled(
     fields = {name: np.asarray(getattr(predictions, name))[known] for name in ("SNID", "probabilities", "truth")}
     return replace(predictions, **fields)
 
-# %% ../nbs/11_evaluation.ipynb #cell-010
+# %% ../nbs/11_evaluation.ipynb #cell-011
 def confusions(
     predictions: Predictions,  # objects with a known class (see `labelled`)
     level: str,  # 'root', 'level2' or 'leaf'
@@ -67,7 +67,7 @@ def confusions(
 
     return np.stack([count(day) for day in range(len(predictions.days))])
 
-# %% ../nbs/11_evaluation.ipynb #cell-011
+# %% ../nbs/11_evaluation.ipynb #cell-012
 def day_index(
     days: Sequence[float],  # days since the first detection
     day: float,  # one of them
@@ -78,7 +78,7 @@ def day_index(
         raise ValueError(f"nothing predicted at day {day:g}: the days are {', '.join(f'{d:g}' for d in days)}")
     return int(found[0])
 
-# %% ../nbs/11_evaluation.ipynb #cell-012
+# %% ../nbs/11_evaluation.ipynb #cell-013
 def at_day(
     predictions: Predictions,  # node probabilities at every day
     day: float,  # days since the first detection
@@ -88,7 +88,7 @@ def at_day(
     one = slice(index, index + 1)
     return replace(predictions, days=np.asarray(predictions.days)[one], probabilities=predictions.probabilities[:, one])
 
-# %% ../nbs/11_evaluation.ipynb #cell-013
+# %% ../nbs/11_evaluation.ipynb #cell-014
 def confusion(
     predictions: Predictions,  # node probabilities at every day, with the truth
     level: str,  # 'root', 'level2' or 'leaf'
@@ -97,7 +97,7 @@ def confusion(
     "The confusion matrix of a level at one day; objects without a known class are left out."
     return confusions(labelled(at_day(predictions, day)), level)[0]
 
-# %% ../nbs/11_evaluation.ipynb #cell-017
+# %% ../nbs/11_evaluation.ipynb #cell-018
 def scores(
     confusion: np.ndarray,  # (..., k, k) counts, rows = truth
 ) -> dict[str, np.ndarray]:  # 'precision', 'recall', 'f1', 'support', each (..., k); NaN where a node has no object
@@ -111,7 +111,7 @@ def scores(
     }
     return {name: np.where(support > 0, value, np.nan) for name, value in table.items()} | {"support": support}
 
-# %% ../nbs/11_evaluation.ipynb #cell-020
+# %% ../nbs/11_evaluation.ipynb #cell-021
 def roc_auc(
     scores: np.ndarray,  # (n,) the higher, the more likely a member
     member: np.ndarray,  # (n,) bool, true members of the class
@@ -123,7 +123,7 @@ def roc_auc(
     below = np.searchsorted(outside, inside, "left").sum() + np.searchsorted(outside, inside, "right").sum()
     return float(below / 2 / len(inside) / len(outside))
 
-# %% ../nbs/11_evaluation.ipynb #cell-022
+# %% ../nbs/11_evaluation.ipynb #cell-023
 def roc_aucs(
     predictions: Predictions,  # objects with a known class (see `labelled`)
     level: str,  # 'root', 'level2' or 'leaf'
@@ -138,7 +138,7 @@ def roc_aucs(
 
     return np.array([row(day) for day in range(len(predictions.days))])
 
-# %% ../nbs/11_evaluation.ipynb #cell-024
+# %% ../nbs/11_evaluation.ipynb #cell-025
 METRICS = ("accuracy", "precision", "recall", "f1", "roc_auc", "support")
 
 
@@ -148,7 +148,7 @@ def macro(
     "Mean over the nodes that have a value."
     return np.ma.masked_invalid(values).mean(-1, keepdims=True).filled(np.nan)[..., 0]
 
-# %% ../nbs/11_evaluation.ipynb #cell-025
+# %% ../nbs/11_evaluation.ipynb #cell-026
 def level_metrics(
     predictions: Predictions,  # objects with a known class (see `labelled`)
     level: str,  # 'root', 'level2' or 'leaf'
@@ -169,7 +169,7 @@ def level_metrics(
     }
     return pd.Series(cube, dtype=float, name="value").rename_axis(columns).reset_index()
 
-# %% ../nbs/11_evaluation.ipynb #cell-026
+# %% ../nbs/11_evaluation.ipynb #cell-027
 def metrics(
     predictions: Predictions,  # node probabilities at every day, with the truth where it is known
 ) -> pd.DataFrame:  # tidy: level, day, node ('macro' or a name), metric, value
@@ -177,7 +177,7 @@ def metrics(
     predictions = labelled(predictions)
     return pd.concat([level_metrics(predictions, level) for level in LEVELS], ignore_index=True)
 
-# %% ../nbs/11_evaluation.ipynb #cell-033
+# %% ../nbs/11_evaluation.ipynb #cell-034
 LEVEL_NAMES = {"root": "root", "level2": "level 2", "leaf": "leaf"}
 
 
@@ -194,7 +194,7 @@ def summary_table(
     titles = {"f1": "macro F1", "roc_auc": "macro ROC AUC", "precision": "macro precision", "recall": "macro recall"}
     return wide.rename(columns=LEVEL_NAMES, level=0).rename(columns=titles, level=1)
 
-# %% ../nbs/11_evaluation.ipynb #cell-036
+# %% ../nbs/11_evaluation.ipynb #cell-037
 def spread(
     wanted: np.ndarray,  # (n,) where the labels would like to stand, ascending
     distances: np.ndarray | float,  # (n - 1,) least distance between neighbours, same unit
@@ -206,7 +206,7 @@ def spread(
     steps = np.concatenate([[0], np.cumsum(np.broadcast_to(distances, len(wanted) - 1))])
     return isotonic_regression(wanted - steps, y_min=low, y_max=max(low, high - steps[-1])) + steps
 
-# %% ../nbs/11_evaluation.ipynb #cell-038
+# %% ../nbs/11_evaluation.ipynb #cell-039
 def text_width(
     text: str,  # one line
     size: float,  # font size, points
@@ -222,7 +222,7 @@ def axes_points(
     box, (width, height) = ax.get_position(), ax.figure.get_size_inches()
     return 72 * box.width * width, 72 * box.height * height
 
-# %% ../nbs/11_evaluation.ipynb #cell-040
+# %% ../nbs/11_evaluation.ipynb #cell-041
 def blocks(
     taxonomy: Taxonomy,
     level: str,  # 'root', 'level2' or 'leaf'
@@ -232,7 +232,7 @@ def blocks(
     edges = [0, *(np.flatnonzero(np.diff(parents)) + 1).tolist(), len(parents)]
     return [(taxonomy.nodes[parents[a]], a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
-# %% ../nbs/11_evaluation.ipynb #cell-042
+# %% ../nbs/11_evaluation.ipynb #cell-043
 def confusion_colors(
     fractions: np.ndarray,  # (k, k) row-normalised, NaN rows for classes without objects
     inside: np.ndarray,  # (k, k) bool: truth and prediction share their parent
@@ -245,7 +245,7 @@ def confusion_colors(
     colors[np.isnan(fractions)] = (0.94, 0.94, 0.94, 1)
     return colors
 
-# %% ../nbs/11_evaluation.ipynb #cell-043
+# %% ../nbs/11_evaluation.ipynb #cell-044
 def _write_cells(
     ax: Axes,
     fractions: np.ndarray,  # (k, k), NaN rows for classes without objects
@@ -260,7 +260,7 @@ def _write_cells(
         color = "w" if dark[row, column] else "0.15"
         ax.text(column, row, text, color=color, size=size, ha="center", va="center_baseline")
 
-# %% ../nbs/11_evaluation.ipynb #cell-044
+# %% ../nbs/11_evaluation.ipynb #cell-045
 def _write_parents(
     ax: Axes,
     families: list[tuple[str, int, int]],  # see `blocks`
@@ -276,7 +276,7 @@ def _write_parents(
     for (name, _, _), x in zip(families, spread(middles, gaps, widths[0] / 2 - 0.5), strict=True):
         ax.annotate(name, (x, -0.5), (0, 2), textcoords="offset points", size=size, color="0.35", ha="center")
 
-# %% ../nbs/11_evaluation.ipynb #cell-045
+# %% ../nbs/11_evaluation.ipynb #cell-046
 def _label_classes(
     ax: Axes,
     names: list[str],  # (k,) short labels in tree order
@@ -291,7 +291,7 @@ def _label_classes(
     ax.set_xlabel("predicted", size=size + 1, labelpad=3)
     ax.set_ylabel("true (number of objects)", size=size + 1, labelpad=4)
 
-# %% ../nbs/11_evaluation.ipynb #cell-046
+# %% ../nbs/11_evaluation.ipynb #cell-047
 def draw_confusion(
     matrix: np.ndarray,  # (k, k) counts, rows = truth
     taxonomy: Taxonomy,
@@ -317,7 +317,7 @@ def draw_confusion(
     ax.spines[:].set_visible(False)
     return ax
 
-# %% ../nbs/11_evaluation.ipynb #cell-047
+# %% ../nbs/11_evaluation.ipynb #cell-048
 def plot_confusion(
     predictions: Predictions,  # node probabilities at every day, with the truth
     level: str,  # 'root', 'level2' or 'leaf'
@@ -330,7 +330,7 @@ def plot_confusion(
     title = f"{LEVEL_NAMES[level]} confusion, {day:g} d after first detection (rows sum to 1)"
     return draw_confusion(confusion(predictions, level, day), predictions.taxonomy, level, ax, title)
 
-# %% ../nbs/11_evaluation.ipynb #cell-050
+# %% ../nbs/11_evaluation.ipynb #cell-051
 LEVEL_COLORS = {"root": "#08519c", "level2": "#de8f05", "leaf": "#8c1d40"}
 METRIC_NAMES = {name: f"macro {name}" for name in METRICS} | {
     "f1": "macro F1", "roc_auc": "macro ROC AUC", "accuracy": "accuracy", "support": "objects",
@@ -348,7 +348,7 @@ def _curves_by_level(
     wide = rows.pivot(index="day", columns="level", values="value")
     return wide[[level for level in LEVELS if level in wide]]
 
-# %% ../nbs/11_evaluation.ipynb #cell-051
+# %% ../nbs/11_evaluation.ipynb #cell-052
 def day_positions(
     days: np.ndarray,  # (n,) days since first detection, ≥ 0
 ) -> np.ndarray:  # (n,) where they stand on a logarithmic axis
@@ -356,7 +356,7 @@ def day_positions(
     later = days[days > 0]
     return np.where(days > 0, days, later.min(initial=2) / 2)
 
-# %% ../nbs/11_evaluation.ipynb #cell-052
+# %% ../nbs/11_evaluation.ipynb #cell-053
 def _day_ticks(
     days: np.ndarray,  # (n,) ascending
     width: float,  # points between the first and the last
@@ -372,7 +372,7 @@ def _day_ticks(
             return days[::step]
     return days[-1:]
 
-# %% ../nbs/11_evaluation.ipynb #cell-054
+# %% ../nbs/11_evaluation.ipynb #cell-055
 def _day_axis(
     ax: Axes,
     days: np.ndarray,  # (n,) ascending
@@ -391,7 +391,7 @@ def _day_axis(
     sns.despine(ax=ax)
     ax.spines["bottom"].set_bounds(ax.get_xlim()[0], x[-1])
 
-# %% ../nbs/11_evaluation.ipynb #cell-055
+# %% ../nbs/11_evaluation.ipynb #cell-056
 def _value_axis(
     ax: Axes,
     values: np.ndarray,  # everything that is drawn
@@ -406,7 +406,7 @@ def _value_axis(
     ax.grid(color="0.9", lw=0.6)
     ax.set_axisbelow(True)
 
-# %% ../nbs/11_evaluation.ipynb #cell-056
+# %% ../nbs/11_evaluation.ipynb #cell-057
 def _direct_labels(
     ax: Axes,
     x: float,  # where the values stand
@@ -425,7 +425,7 @@ def _direct_labels(
                            size=size, color=LEVEL_COLORS[level], va="center", annotation_clip=False, zorder=5)  # fmt: skip
         text.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="w")])
 
-# %% ../nbs/11_evaluation.ipynb #cell-057
+# %% ../nbs/11_evaluation.ipynb #cell-058
 def plot_metric_by_day(
     table: pd.DataFrame,  # what `metrics` returns
     metric: str = "f1",  # one of `METRICS` but 'support'
@@ -453,7 +453,7 @@ def plot_metric_by_day(
     _direct_labels(ax, x[past][-1], curves.loc[now], decimals, size)
     return ax
 
-# %% ../nbs/11_evaluation.ipynb #cell-062
+# %% ../nbs/11_evaluation.ipynb #cell-063
 def roc_curves(
     predictions: Predictions,  # node probabilities at every day, with the truth
     level: str,  # 'root', 'level2' or 'leaf'
@@ -471,7 +471,7 @@ def roc_curves(
             curves.append(pd.DataFrame({"node": name, "fpr": fpr, "tpr": tpr, "threshold": threshold}))
     return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=["node", "fpr", "tpr", "threshold"])
 
-# %% ../nbs/11_evaluation.ipynb #cell-064
+# %% ../nbs/11_evaluation.ipynb #cell-065
 ROC_STYLES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 
 
@@ -487,7 +487,7 @@ def _thin(
     keep = np.searchsorted(curve.fpr.to_numpy(), grid, side="right") - 1
     return curve.iloc[np.unique(np.concatenate([[0], np.maximum(keep, 0), [len(curve) - 1]]))]
 
-# %% ../nbs/11_evaluation.ipynb #cell-065
+# %% ../nbs/11_evaluation.ipynb #cell-066
 def line_color(
     color: str,  # any colour that matplotlib knows
 ) -> tuple[float, float, float]:  # red, green, blue
@@ -495,7 +495,7 @@ def line_color(
     lightness = rgb_to_hls(*to_rgb(color))[1]
     return sns.set_hls_values(to_rgb(color), l=min(lightness, 0.62))
 
-# %% ../nbs/11_evaluation.ipynb #cell-067
+# %% ../nbs/11_evaluation.ipynb #cell-068
 def _draw_roc(
     ax: Axes,
     curves: pd.DataFrame,  # see `roc_curves`
@@ -516,7 +516,7 @@ def _draw_roc(
     ax.legend(fontsize=size - 1, loc="lower right", frameon=True, framealpha=0.8, edgecolor="none", borderpad=0.1,
               handlelength=1.6, handletextpad=0.5, labelspacing=0.25, borderaxespad=0.3)  # fmt: skip
 
-# %% ../nbs/11_evaluation.ipynb #cell-068
+# %% ../nbs/11_evaluation.ipynb #cell-069
 def _roc_axes(
     ax: Axes,
     name: str,  # the parent
@@ -536,7 +536,7 @@ def _roc_axes(
     ax.set_title(name, size=size, color="0.35", pad=3)
     sns.despine(ax=ax)
 
-# %% ../nbs/11_evaluation.ipynb #cell-069
+# %% ../nbs/11_evaluation.ipynb #cell-070
 def plot_roc(
     predictions: Predictions,  # node probabilities at every day, with the truth
     level: str,  # 'root', 'level2' or 'leaf'
@@ -557,7 +557,7 @@ def plot_roc(
     axes[len(families) - 1].set_xlabel("false-positive rate", size=size)
     return np.asarray(axes)
 
-# %% ../nbs/11_evaluation.ipynb #cell-070
+# %% ../nbs/11_evaluation.ipynb #cell-071
 def roc_grid(
     n: int,  # panels
     title: str = "",
@@ -572,7 +572,7 @@ def roc_grid(
     figure.suptitle(title, x=0.01, ha="left", size=10)
     return axes[:n]
 
-# %% ../nbs/11_evaluation.ipynb #cell-073
+# %% ../nbs/11_evaluation.ipynb #cell-074
 def _move_into(
     new: Path,  # a complete folder
     out: Path,  # its final name
@@ -587,7 +587,7 @@ def _move_into(
             os.replace(out / item.name, attic / item.name)
         os.replace(item, out / item.name)
 
-# %% ../nbs/11_evaluation.ipynb #cell-074
+# %% ../nbs/11_evaluation.ipynb #cell-075
 @contextmanager
 def results_folder(
     out: str | Path,  # final name
@@ -609,7 +609,7 @@ def results_folder(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
-# %% ../nbs/11_evaluation.ipynb #cell-075
+# %% ../nbs/11_evaluation.ipynb #cell-076
 def _save(
     ax: Axes,
     path: Path,  # .png
@@ -617,7 +617,7 @@ def _save(
     "Write the figure of an axes as PNG without time or version in it."
     ax.figure.savefig(path, dpi=150, metadata={"Software": None})
 
-# %% ../nbs/11_evaluation.ipynb #cell-076
+# %% ../nbs/11_evaluation.ipynb #cell-077
 def evaluate(
     predictions: Predictions,  # node probabilities at every day, with the truth
     out: str | Path,  # folder for the results

@@ -57,7 +57,7 @@ def band_sets(
     texts = ["".join(words[i] for i, seen in zip(order, row, strict=True) if seen) for row in sets]
     return [texts[i] for i in which.ravel()]
 
-# %% ../../nbs/01f_summary.ipynb #cell-010
+# %% ../../nbs/01f_summary.ipynb #cell-011
 def summarise(
     files: str | Path | Iterable,  # Parquet files of objects, or folders of them
     leaf_of: Callable | dict | None = None,  # leaf of the taxonomy by model; None = one row per model
@@ -80,7 +80,7 @@ def summarise(
 
 COLUMNS = ("observations", "detections", "days", "bands")
 
-# %% ../../nbs/01f_summary.ipynb #cell-011
+# %% ../../nbs/01f_summary.ipynb #cell-012
 def _columns(path):
     "The columns a summary needs: labels, features, and three of the light curve."
     names = [part.name for part in open_objects(path).schema_arrow if part.name != "lightcurve"]
@@ -99,7 +99,7 @@ def _row(objects):
     row["never detected"] = float((objects["detections"] == 0).mean())
     return row | {"missing": float(objects["missing"].mean())}
 
-# %% ../../nbs/01f_summary.ipynb #cell-013
+# %% ../../nbs/01f_summary.ipynb #cell-014
 def missing(
     table: pa.Table | pa.RecordBatch,  # objects
 ) -> pd.DataFrame:                     # (n_objects, n_features) True where a feature column holds no value
@@ -111,7 +111,7 @@ def missing(
         masks[name] = np.isnan(values.astype(float)) | np.isin(values, describe(name).missing)
     return pd.DataFrame(masks, index=range(table.num_rows))
 
-# %% ../../nbs/01f_summary.ipynb #cell-018
+# %% ../../nbs/01f_summary.ipynb #cell-019
 def plot_summary(
     summary: pd.DataFrame,  # as `summarise` returns it
     axes=None,              # two axes side by side; None = a new figure
@@ -134,7 +134,7 @@ def plot_summary(
         ax.tick_params(axis="y", length=0)
     return axes
 
-# %% ../../nbs/01f_summary.ipynb #cell-021
+# %% ../../nbs/01f_summary.ipynb #cell-022
 def missing_by_class(
     files: str | Path | Iterable,  # Parquet files of objects, or folders of them
     leaf_of: Callable | dict | None = None,  # leaf of the taxonomy by model; None = by model
@@ -151,7 +151,7 @@ def missing_by_class(
     total = pd.concat(sums).groupby(level=0).sum()
     return total.drop(columns="objects").div(total["objects"], axis=0)
 
-# %% ../../nbs/01f_summary.ipynb #cell-022
+# %% ../../nbs/01f_summary.ipynb #cell-023
 def plot_missing(
     shares: pd.DataFrame,  # as `missing_by_class` returns it
     ax=None,               # axes to draw on; None = a new figure
