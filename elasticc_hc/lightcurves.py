@@ -6,7 +6,7 @@
 __all__ = ['BANDS', 'SATURATED', 'TRIGGER', 'DETECTED', 'NJY_PER_FLUXCAL', 'OBSERVATION_COLUMNS', 'RULES', 'POLICIES',
            'MISSING_CODES', 'HEADER_FEATURES', 'DEEP_FIELDS', 'FIELD_RADIUS_DEG', 'PLANE_LATITUDE_DEG',
            'ENGINEERED_FEATURES', 'STATIC_COLUMNS', 'LightCurves', 'keep_unsaturated', 'keep_since_last_nondetection',
-           'keep_until_last_detection', 'process', 'engineered_features', 'static_features']
+           'keep_until_last_detection', 'process', 'engineered_features', 'known_values', 'static_features']
 
 # %% ../nbs/03_lightcurves.ipynb #cell-003
 from collections.abc import Sequence
@@ -341,7 +341,7 @@ def engineered_features(
     return flags
 
 # %% ../nbs/03_lightcurves.ipynb #cell-045
-def _numbers(
+def known_values(
     header: pd.DataFrame,
     name: str,
 ) -> np.ndarray:  # (n,) float64
@@ -357,8 +357,8 @@ def static_features(
     columns: Sequence[str] = STATIC_COLUMNS,  # header columns and engineered flags, in the order wanted
 ) -> np.ndarray:  # (n, len(columns)) float32, NaN where missing
     "The static features of every object, with every missing code turned into NaN."
-    table = {name: _numbers(header, name) for name in columns if name not in ENGINEERED_FEATURES}
+    table = {name: known_values(header, name) for name in columns if name not in ENGINEERED_FEATURES}
     if len(table) < len(columns):
-        flags = engineered_features(_numbers(header, "RA"), _numbers(header, "DEC"))
+        flags = engineered_features(known_values(header, "RA"), known_values(header, "DEC"))
         table |= dict(zip(ENGINEERED_FEATURES, flags.T, strict=True))
     return np.stack([table[name] for name in columns], axis=1).astype(np.float32)
