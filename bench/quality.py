@@ -1,15 +1,17 @@
-"""Classification quality on PLAsTiCC: the LSTM over several seeds beside gradient boosting on summary features.
+"""Classification quality: presets over several seeds beside gradient boosting on summary features.
 
-    python bench/quality.py demo/split/train.parquet demo/split/test.parquet --seeds 0 1 2
+    python bench/quality.py demo/plasticc/split/train.parquet demo/plasticc/split/test.parquet --presets lstm oracle
 
 Prints one JSON line per model, seed and day. The test side is read once, after everything has been trained.
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
 import tempfile
+import time
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -79,22 +81,27 @@ def main() -> None:
     parser.add_argument("train", type=Path)
     parser.add_argument("test", type=Path)
     parser.add_argument("--taxonomy", default="plasticc")
-    parser.add_argument("--preset", default="lstm", choices=PRESETS)
+    parser.add_argument("--presets", nargs="+", default=["lstm"], choices=PRESETS)
+    parser.add_argument("--epochs", type=int, help="the same for all presets; each one's own by default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     taxonomy = Taxonomy.from_yaml(arguments.taxonomy)
     curves, test = LightCurves.from_parquet(arguments.train), LightCurves.from_parquet(arguments.test)
+    print(json.dumps(provenance(curves, test)), flush=True)
     results = []
-    for seed in arguments.seeds:
-        held_out = split_value(curves.header["SNID"], seed=1) < VALIDATION_FRACTION
+    held_out = split_value(curves.header["SNID"], seed=1) < VALIDATION_FRACTION
+    for preset, seed in itertools.product(arguments.presets, arguments.seeds):
+        options = replace(PRESETS[preset], seed=seed, epochs=arguments.epochs or PRESETS[preset].epochs)
         with tempfile.TemporaryDirectory() as run:
-            fit(curves[~held_out], curves[held_out], taxonomy, run, replace(PRESETS[arguments.preset], seed=seed))
-            results.append((arguments.preset, seed, HierarchicalClassifier.load(run).predict(test, DAYS)))
+            start = time.process_time()
+            fit(curves[~held_out], curves[held_out], taxonomy, run, options)
+            spent = {"preset": preset, "seed": seed, "epochs": options.epochs, "cpu_seconds": round(time.process_time() - start)}
+            print(json.dumps(spent), flush=True)
+            results.append((preset, seed, HierarchicalClassifier.load(run).predict(test, DAYS)))
     by_day = np.stack([boosting(curves, test, taxonomy, day) for day in BASELINE_DAYS], axis=1)
     asked = process(test)
     snid = asked.header["SNID"].to_numpy()
     results.append(("boosting", 0, Predictions(snid, np.array(BASELINE_DAYS), by_day, labels(asked, taxonomy), taxonomy)))
-    print(json.dumps(provenance(curves, test)))
     for result in results:
         report(*result)
 
