@@ -1,0 +1,95 @@
+"""Training throughput: buckets of similar length with denormals flushed, beside one block padded to the longest curve.
+
+    python bench/training.py --curves 2048
+
+A two-layer GRU of 100 units, forward and backward, one thread, full curves of about 150 observations (all forced
+photometry kept). Prints one JSON line per way (curves per CPU second), the largest difference between the gradients of the
+two ways, and what a taught prefix costs when every detection is taught at once and when each is cut and read alone.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from elasticc_hc.augmentation import windows_by_random_detection
+from elasticc_hc.dataset import LightCurveDataset, batches, fit_preprocessing
+from elasticc_hc.lightcurves import LightCurves
+from elasticc_hc.loss import HierarchicalCrossEntropy
+from elasticc_hc.model import Architecture, build
+from elasticc_hc.taxonomy import Taxonomy
+from elasticc_hc.training import dense_loss, window_loss
+
+SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"
+
+
+def gradients(network, loader: Iterable, loss, of_batch) -> torch.Tensor:
+    "Sum over the batches of the gradient of the summed loss, flat."
+    network.zero_grad()
+    for batch in loader:
+        (of_batch(network, batch, loss) * len(batch.length)).backward()
+    return torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
+
+
+def timed(work) -> tuple[float, torch.Tensor]:
+    "CPU seconds and result."
+    start = time.process_time()
+    result = work()
+    return time.process_time() - start, result
+
+
+def padded(dataset: LightCurveDataset, size: int) -> list:
+    "Batches in the order of the file, each padded to the longest curve of the set."
+    parts = torch.arange(len(dataset)).split(size)
+    longest = int(dataset.length.max())
+
+    def stretch(block: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.pad(block, (0, 0) * (block.dim() - 2) + (0, longest - block.shape[1]))
+
+    loaded = [dataset.__getitems__(part) for part in parts]
+    return [batch._replace(series=stretch(batch.series), detected=stretch(batch.detected)) for batch in loaded]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--curves", type=int, default=2048)
+    n = parser.parse_args().curves
+    torch.set_num_threads(1)
+    sample, taxonomy = LightCurves.from_parquet(SAMPLE), Taxonomy.from_yaml("plasticc")
+    curves = sample[np.arange(n) % len(sample)]
+    preprocessing = fit_preprocessing(sample, keep="all")
+    dataset = LightCurveDataset(curves, preprocessing, taxonomy)
+    torch.manual_seed(0)
+    shape = Architecture(preprocessing.n_series, preprocessing.n_static, len(taxonomy.nodes), "gru", dropout=0.0)
+    network, loss = build(shape), HierarchicalCrossEntropy(taxonomy)
+    about = {"date": date.today().isoformat(), "cores": os.cpu_count(), "curves": n, "observations_per_curve": curves.n_obs // n}
+    print(json.dumps(about))
+
+    torch.set_flush_denormal(False)
+    before, block = timed(lambda: gradients(network, padded(dataset, 1024), loss, dense_loss))
+    print(json.dumps({"way": "padded to the longest, batch 1024", "curves_per_cpu_second": round(n / before, 1)}), flush=True)
+    torch.set_flush_denormal(True)
+    for size in (32, 128):
+        after, ours = timed(lambda size=size: gradients(network, batches(dataset, size, seed=0), loss, dense_loss))
+        difference = float((ours - block).abs().max() / block.abs().max())
+        line = {"way": f"buckets of {size}, denormals flushed", "curves_per_cpu_second": round(n / after, 1)}
+        print(json.dumps(line | {"ratio": round(before / after, 1), "largest_gradient_difference": difference}), flush=True)
+
+    rng = np.random.default_rng(0)
+    few = LightCurveDataset(curves[: n // 8], preprocessing, taxonomy)
+    cut = LightCurveDataset(curves[: n // 8], preprocessing, taxonomy, lambda c: windows_by_random_detection(c, rng, 8))
+    dense, _ = timed(lambda: gradients(network, batches(few, 32, seed=0), loss, dense_loss))
+    windowed, _ = timed(lambda: gradients(network, batches(cut, 32, seed=0), loss, window_loss))
+    costs = [1e3 * dense / int(few.curves.detected.sum()), 1e3 * windowed / len(cut)]
+    line = {"prefix_ms_dense": round(costs[0], 3), "prefix_ms_cut": round(costs[1], 3), "ratio": round(costs[1] / costs[0], 1)}
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()
