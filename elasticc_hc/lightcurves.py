@@ -361,4 +361,4 @@ def static_features(
     if len(table) < len(columns):
         flags = engineered_features(known_values(header, "RA"), known_values(header, "DEC"))
         table |= dict(zip(ENGINEERED_FEATURES, flags.T, strict=True))
-    return np.stack([table[name] for name in columns], axis=1).astype(np.float32)
+    return np.array([table[name] for name in columns], dtype=np.float32).reshape(len(columns), len(header)).T

@@ -43,11 +43,12 @@ class Network(nn.Module):
         super().__init__()
         self.architecture = a = architecture
         between = a.dropout if a.layers > 1 else 0.0
-        self.static = nn.Sequential(nn.Linear(a.n_static, a.static_hidden), nn.ReLU())
-        self.project = nn.Sequential(nn.Linear(a.n_series + a.static_hidden, a.hidden), nn.GELU(), nn.LayerNorm(a.hidden))
+        known = a.static_hidden if a.n_static else 0
+        self.static = nn.Sequential(nn.Linear(a.n_static, known), nn.ReLU()) if known else nn.Identity()
+        self.project = nn.Sequential(nn.Linear(a.n_series + known, a.hidden), nn.GELU(), nn.LayerNorm(a.hidden))
         self.encoder = ENCODERS[a.encoder](a.hidden, a.hidden, a.layers, batch_first=True, dropout=between)
         self.head = nn.Sequential(
-            nn.Dropout(a.dropout), nn.Linear(a.hidden + a.static_hidden, a.head_hidden), nn.ReLU(),
+            nn.Dropout(a.dropout), nn.Linear(a.hidden + known, a.head_hidden), nn.ReLU(),
             nn.Dropout(a.dropout), nn.Linear(a.head_hidden, a.n_nodes),
         )  # fmt: skip
 
