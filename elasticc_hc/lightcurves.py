@@ -137,6 +137,23 @@ def from_arrow(
     return _checked(cls(header, offsets, BAND=_band_codes(_column(nested, "BAND")), **columns))
 
 # %% ../nbs/03_lightcurves.ipynb #cell-016
+def _read(
+    path: Path,
+    columns: Sequence[str] | None,
+    filters,
+) -> pa.Table:
+    "A Parquet file of light curves; FileNotFoundError or ValueError says what is wrong with it."
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        names = pq.read_schema(path).names
+        if not {"SNID", "lightcurve"} <= set(names):
+            raise ValueError(f"{path}: no column SNID and lightcurve among {names[:8]}…: convert the files first")
+        return pq.read_table(path, columns=columns, filters=filters, partitioning=None)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: not a readable Parquet file ({error})") from error
+
+# %% ../nbs/03_lightcurves.ipynb #cell-017
 @patch(cls_method=True)
 def from_parquet(
     cls: LightCurves,
@@ -145,22 +162,15 @@ def from_parquet(
     filters=None,  # row filter in pyarrow's form, such as `[("SNID", "in", ["615"])]`
 ) -> LightCurves:
     "Light curves from Parquet; ValueError names the file that is not one of ours."
-    if isinstance(paths, str | Path):
-        paths = [paths]
+    paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     wanted = None if columns is None else list(dict.fromkeys(["SNID", *columns, "lightcurve"]))
-    tables = []
-    for path in paths:
-        try:
-            tables.append(pq.ParquetFile(path).read(columns=wanted) if filters is None
-                          else pq.read_table(path, columns=wanted, filters=filters))  # fmt: skip
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{path}: not a readable Parquet file ({error})") from error
+    tables = [_read(path, wanted, filters) for path in paths]
     try:
         return cls.from_arrow(pa.concat_tables(tables, promote_options="permissive"))
     except ValueError as error:
         raise ValueError(f"{', '.join(map(str, paths))}: {error}") from error
 
-# %% ../nbs/03_lightcurves.ipynb #cell-021
+# %% ../nbs/03_lightcurves.ipynb #cell-022
 @patch(cls_method=True)
 def from_frame(
     cls: LightCurves,
@@ -188,7 +198,7 @@ def from_frame(
           zip(OBSERVATION_COLUMNS[2:], (np.int32, np.float32, np.float32), strict=True)),
     ))  # fmt: skip
 
-# %% ../nbs/03_lightcurves.ipynb #cell-023
+# %% ../nbs/03_lightcurves.ipynb #cell-024
 @patch
 def __getitem__(
     self: LightCurves,
@@ -212,7 +222,7 @@ def select(
     offsets = np.concatenate([[0], np.cumsum(mask)])[self.offsets]
     return replace(self, offsets=offsets, **{name: getattr(self, name)[mask] for name in OBSERVATION_COLUMNS})
 
-# %% ../nbs/03_lightcurves.ipynb #cell-024
+# %% ../nbs/03_lightcurves.ipynb #cell-025
 @patch
 def to_frame(
     self: LightCurves,
@@ -222,7 +232,7 @@ def to_frame(
     table["BAND"] = np.array(list(BANDS))[self.BAND]
     return pd.DataFrame({"SNID": self.header["SNID"].to_numpy()[self.object_index], **table})
 
-# %% ../nbs/03_lightcurves.ipynb #cell-027
+# %% ../nbs/03_lightcurves.ipynb #cell-028
 def _first_at_or_after(
     positions: np.ndarray,  # ascending flat indices
     start: np.ndarray,  # (n,) where each object begins
@@ -246,7 +256,7 @@ def last_detection(self: LightCurves) -> np.ndarray:
     found = np.append(positions, -1)[np.searchsorted(positions, self.offsets[1:]) - 1]
     return np.where(found >= self.offsets[:-1], found, -1)
 
-# %% ../nbs/03_lightcurves.ipynb #cell-028
+# %% ../nbs/03_lightcurves.ipynb #cell-029
 @patch(as_prop=True)
 def trigger_mjd(self: LightCurves) -> np.ndarray:
     "MJD of the first detection, (n,) days; NaN where there is none."
@@ -260,7 +270,7 @@ def days(self: LightCurves) -> np.ndarray:
     "Days since the trigger of each observation, (n_obs,), observer frame; NaN where the object has no trigger."
     return self.MJD - np.repeat(self.trigger_mjd, self.counts)
 
-# %% ../nbs/03_lightcurves.ipynb #cell-031
+# %% ../nbs/03_lightcurves.ipynb #cell-032
 def keep_unsaturated(curves: LightCurves) -> np.ndarray:
     "Mask of the observations that are not saturated, (n_obs,)."
     return (curves.PHOTFLAG & SATURATED) == 0
@@ -276,7 +286,7 @@ def keep_until_last_detection(curves: LightCurves) -> np.ndarray:
     last = np.where(curves.last_detection < 0, curves.n_obs, curves.last_detection)
     return np.arange(curves.n_obs) <= np.repeat(last, curves.counts)
 
-# %% ../nbs/03_lightcurves.ipynb #cell-033
+# %% ../nbs/03_lightcurves.ipynb #cell-034
 RULES = {
     "saturated": keep_unsaturated,
     "before_trigger": keep_since_last_nondetection,
@@ -301,7 +311,7 @@ def process(
             curves = curves.select(RULES[name](curves))
     return curves
 
-# %% ../nbs/03_lightcurves.ipynb #cell-041
+# %% ../nbs/03_lightcurves.ipynb #cell-042
 MISSING_CODES = (-9.0, -99.0, -999.0, -9999.0, 999.0)
 HEADER_FEATURES = (
     "MWEBV", "MWEBV_ERR", "REDSHIFT_FINAL", "REDSHIFT_FINAL_ERR",
@@ -309,7 +319,7 @@ HEADER_FEATURES = (
     "HOSTGAL_SNSEP", "HOSTGAL_ELLIPTICITY", *(f"HOSTGAL_MAG_{band}" for band in BANDS),
 )  # fmt: skip
 
-# %% ../nbs/03_lightcurves.ipynb #cell-043
+# %% ../nbs/03_lightcurves.ipynb #cell-044
 DEEP_FIELDS = {
     "ELAIS_S1": (311.30, -72.90),
     "XMM-LSS": (171.20, -58.77),
@@ -321,7 +331,7 @@ PLANE_LATITUDE_DEG = 15.0
 ENGINEERED_FEATURES = ("MW_plane_flag", *(f"{field}_flag" for field in DEEP_FIELDS))
 STATIC_COLUMNS = HEADER_FEATURES + ENGINEERED_FEATURES
 
-# %% ../nbs/03_lightcurves.ipynb #cell-044
+# %% ../nbs/03_lightcurves.ipynb #cell-045
 def engineered_features(
     ra_deg: np.ndarray,  # (n,) right ascension (ICRS), degrees
     dec_deg: np.ndarray,  # (n,) declination (ICRS), degrees; NaN or beyond ±90 means unknown
@@ -340,7 +350,7 @@ def engineered_features(
             flags[known, column] = sky.separation(centre).deg < FIELD_RADIUS_DEG
     return flags
 
-# %% ../nbs/03_lightcurves.ipynb #cell-045
+# %% ../nbs/03_lightcurves.ipynb #cell-046
 def known_values(
     header: pd.DataFrame,
     name: str,

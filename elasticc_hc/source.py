@@ -113,7 +113,19 @@ def from_parquet(
         raise ValueError(f"{path}: no object {snid}; the nearest are {', '.join(near) or 'none, the file is empty'}")
     return cls(curves)
 
-# %% ../nbs/02_source.ipynb #cell-017
+# %% ../nbs/02_source.ipynb #cell-012
+@patch(cls_method=True)
+def from_curves(
+    cls: LSSTSource,
+    curves: LightCurves,  # many objects
+    index: int,  # place of the one, from 0; −1 is the last
+) -> LSSTSource:
+    "One object of many; ValueError where there is none at that place."
+    if not -len(curves) <= index < len(curves):
+        raise ValueError(f"no object at place {index}: there are {len(curves):,} light curves, the first has place 0")
+    return cls(curves[index])
+
+# %% ../nbs/02_source.ipynb #cell-019
 @patch
 def to_pandas(
     self: LSSTSource,
@@ -140,7 +152,7 @@ def static(
     "The static features as the network gets them, NaN where missing."
     return pd.Series(static_features(self.curves.header)[0], index=list(STATIC_COLUMNS), name=self.SNID)
 
-# %% ../nbs/02_source.ipynb #cell-021
+# %% ../nbs/02_source.ipynb #cell-023
 BAND_COLORS = dict(zip(BANDS, ("#1600EA", "#31DE1F", "#B52626", "#370201", "#BA52FF", "#61A2B3"), strict=True))
 BAND_SYMBOLS = dict(zip(BANDS, "o^vs*p", strict=True))
 
@@ -161,7 +173,7 @@ def _plot_band(
     label = f"{band.lower()}  {seen.sum()}/{len(seen)}"
     ax.scatter(time[seen], flux[seen], s=48 * size, facecolor=color, label=label, zorder=4, **style)
 
-# %% ../nbs/02_source.ipynb #cell-022
+# %% ../nbs/02_source.ipynb #cell-024
 def ab_magnitude(
     flux_njy: np.ndarray,  # positive, nJy
 ) -> np.ndarray:
@@ -187,7 +199,7 @@ class MagnitudeLocator(Locator):
                     ticks.append(flux)
         return np.array(ticks)
 
-# %% ../nbs/02_source.ipynb #cell-023
+# %% ../nbs/02_source.ipynb #cell-025
 def _magnitude_axis(ax) -> None:
     "AB magnitudes on the right of a flux axis in nJy."
     right = ax.secondary_yaxis("right")
@@ -208,23 +220,23 @@ def _limits(values: np.ndarray, margin: float = 0.08) -> tuple[float, float]:
     low, high = values.min(initial=0), values.max(initial=0)
     return low - margin * (high - low or 1), high + margin * (high - low or 1)
 
-# %% ../nbs/02_source.ipynb #cell-024
+# %% ../nbs/02_source.ipynb #cell-026
 @patch
 def plot_flux_curve(
     self: LSSTSource,
     ax=None,  # matplotlib axes; new ones by default
-    bands: str = BANDS,  # passbands to show
+    bands: str = BANDS,  # passbands to show; `y` and `Y` are the same band
     magnitudes: bool = True,  # AB magnitudes on the right
     legend: bool = True,  # symbols, detections and observations per band, above
 ):  # the axes
     "Difference flux in nJy against days since the first detection, against MJD where there is none; ValueError for no band."
     import matplotlib.pyplot as plt
 
-    if unknown := set(bands) - set(BANDS):
+    if unknown := set(bands) - {*BANDS, "y"}:
         raise ValueError(f"no band {', '.join(sorted(unknown))}: the bands are {', '.join(BANDS)}")
     if ax is None:
         _, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
-    shown = self.curves.select(np.isin(self.curves.BAND, [BANDS.index(band) for band in bands]))
+    shown = self.curves.select(np.isin(self.curves.BAND, [BANDS.index("Y" if band == "y" else band) for band in bands]))
     time = shown.MJD - (self.trigger_mjd if self.is_detected else 0)
     ax.axhline(0, color="0.8", lw=0.8, zorder=0)
     for code in np.unique(shown.BAND):
@@ -239,7 +251,7 @@ def plot_flux_curve(
         ax.legend(ncols=6, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), handletextpad=0.3, columnspacing=1.5)
     return ax
 
-# %% ../nbs/02_source.ipynb #cell-029
+# %% ../nbs/02_source.ipynb #cell-031
 @patch
 def process_lightcurve(
     self: LSSTSource,
@@ -253,7 +265,7 @@ def process_lightcurve(
         raise ValueError(f"object {self.SNID} has no detection, so no trigger: keep='all' takes its photometry as it is")
     return LSSTSource(processed)
 
-# %% ../nbs/02_source.ipynb #cell-041
+# %% ../nbs/02_source.ipynb #cell-043
 @patch
 def labels(
     self: LSSTSource,
@@ -270,8 +282,8 @@ def labels(
 def plot_tree(
     self: LSSTSource,
     taxonomy: Taxonomy,
-    ax=None,  # matplotlib axes; new ones by default
     probabilities: Sequence[float] | None = None,  # (n_nodes,) to colour the nodes by
+    ax=None,  # matplotlib axes; new ones by default
 ):  # the axes
     "The class tree in which the object's own way keeps its colours, or is ringed where probabilities give them."
     path = self.labels(taxonomy)
@@ -282,18 +294,20 @@ def plot_tree(
     ax.scatter(*places, s=230, facecolor="none", edgecolor="black", linewidth=1.2, zorder=4)
     return ax
 
-# %% ../nbs/02_source.ipynb #cell-045
+# %% ../nbs/02_source.ipynb #cell-047
 @patch
 def windows(
     self: LSSTSource,
     days: Sequence[float],  # days since trigger, each ≥ 0
 ) -> list[LSSTSource]:  # one for each day
     "The source as it was seen at each day; ValueError where nothing had been detected by then."
-    if not self.is_detected or min(days, default=0) < 0:
+    if not self.is_detected:
+        raise ValueError(f"object {self.SNID} has no detection, so no trigger to count days from")
+    if min(days, default=0) < 0:
         raise ValueError(f"object {self.SNID}: nothing had been detected by day {min(days):g}")
     return [LSSTSource(self.curves.select(self.curves.days <= day)) for day in days]
 
-# %% ../nbs/02_source.ipynb #cell-048
+# %% ../nbs/02_source.ipynb #cell-050
 @patch
 def _counts_html(self: LSSTSource) -> str:
     "Of each band its symbol in its colour, and detections out of observations."

@@ -16,22 +16,26 @@ SHIPPED = ("elasticc2", "plasticc")
 
 
 @st.composite
-def trees(draw, max_nodes=60):
-    """A random tree whose entries stand in any order; its leaves carry one model each."""
-    n = draw(st.integers(2, max_nodes))
-    parents = [None, *(draw(st.integers(0, i - 1)) for i in range(1, n))]
-    names = draw(st.permutations([f"node {i}" for i in range(n)]))
+def trees(draw, max_nodes=200):
+    """A random tree (depth 1–6) whose entries stand in any order; its leaves carry one model each."""
+    n, deepest = draw(st.integers(2, max_nodes)), draw(st.integers(1, 6))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    parents, depths = [None], [0]
+    for _ in range(n - 1):
+        parents.append(int(rng.choice(np.flatnonzero(np.array(depths) < deepest))))
+        depths.append(depths[parents[-1]] + 1)
+    names = [f"node {i}" for i in rng.permutation(n)]
     nodes = [{"name": names[i], "parent": None if i == 0 else names[parents[i]]} for i in range(n)]
     for i in set(range(n)) - set(parents):
         nodes[i]["models"] = [f"model {i}"]
-    return {"name": "random", "nodes": draw(st.permutations(nodes))}
+    return {"name": "random", "nodes": [nodes[i] for i in rng.permutation(n)]}
 
 
-def way(taxonomy, node):
+def way(parents, node):
     """The nodes from one up to the root, by following parents."""
     nodes = [node]
-    while taxonomy.parents[nodes[-1]] >= 0:
-        nodes.append(taxonomy.parents[nodes[-1]])
+    while parents[nodes[-1]] >= 0:
+        nodes.append(parents[nodes[-1]])
     return nodes
 
 
@@ -43,21 +47,20 @@ def way(taxonomy, node):
 def test_arrays_agree_with_the_file(state):
     taxonomy = Taxonomy.from_dict(state)
     parent_of = {node["name"]: node["parent"] for node in state["nodes"]}
-    n = len(state["nodes"])
-    assert sorted(taxonomy.nodes) == sorted(parent_of) and taxonomy.parents[0] == -1
+    n, parents, depths, paths, groups = len(state["nodes"]), taxonomy.parents, taxonomy.depths, taxonomy.paths, taxonomy.groups
+    assert sorted(taxonomy.nodes) == sorted(parent_of) and parents[0] == -1 and depths.max() <= 6
     for i, name in enumerate(taxonomy.nodes):
-        parent = taxonomy.parents[i]
+        parent = parents[i]
         assert taxonomy.index(name) == i and parent < i
         assert (taxonomy.nodes[parent] if i else None) == parent_of[name]
-        up = way(taxonomy, i)
-        assert taxonomy.depths[i] == len(up) - 1
-        assert np.array_equal(np.flatnonzero(taxonomy.paths[i]), sorted(up))
-        below = np.flatnonzero(taxonomy.paths[:, i])
+        up = way(parents, i)
+        assert depths[i] == len(up) - 1
+        assert np.array_equal(np.flatnonzero(paths[i]), sorted(up))
+        below = np.flatnonzero(paths[:, i])
         assert np.array_equal(below, np.arange(i, i + len(below))), "depth first: a branch is a block"
-    assert np.array_equal(taxonomy.leaf_nodes, np.setdiff1d(np.arange(n), taxonomy.parents))
-    same = taxonomy.groups[:, None] == taxonomy.groups
-    assert np.array_equal(same, taxonomy.parents[:, None] == taxonomy.parents)
-    assert taxonomy.groups[0] == 0 and set(taxonomy.groups) == set(range(taxonomy.groups.max() + 1))
+    assert np.array_equal(taxonomy.leaf_nodes, np.setdiff1d(np.arange(n), parents))
+    assert np.array_equal(groups[:, None] == groups, parents[:, None] == parents)
+    assert groups[0] == 0 and set(groups) == set(range(groups.max() + 1))
 
 
 @settings(deadline=None)
@@ -74,10 +77,11 @@ def test_siblings_keep_the_order_of_the_file(state):
 @given(trees())
 def test_every_leaf_has_its_place_at_every_level(state):
     taxonomy = Taxonomy.from_dict(state)
+    parents = taxonomy.parents
     for level in LEVELS:
         nodes, places = taxonomy.level(level), taxonomy.at_level(taxonomy.leaf_nodes, level)
         for leaf, place in zip(taxonomy.leaf_nodes, places, strict=True):
-            assert set(way(taxonomy, leaf)) & set(nodes) == {nodes[place]}, "one node of the level on the way, no other"
+            assert set(way(parents, leaf)) & set(nodes) == {nodes[place]}, "one node of the level on the way, no other"
     assert np.array_equal(taxonomy.level("leaf"), taxonomy.leaf_nodes)
 
 
