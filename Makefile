@@ -13,7 +13,7 @@ PACKAGING := setup.py settings.ini pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test slow docs readme export lint lab constraints clean
+.PHONY: help demo test slow fuzz docs readme export lint lab constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,10 @@ test: $(DEV) ## run every notebook and test; the last line is "N passed, M faile
 
 slow: $(DEV) ## run the notebooks with their slow cells as well
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --flags slow --n_workers 2 --do_print --timing
+
+fuzz: $(DEV) ## the conversion against 2,000 damaged inputs and 400 kills; make test runs fewer
+	OMP_NUM_THREADS=1 $(BIN)/python tests/conversion_fuzz.py 2000
+	OMP_NUM_THREADS=1 ELASTICC_HC_KILLS=200 $(BIN)/python -m pytest -k random_moments tests/test_conversion_trouble.py
 
 export: $(DEV) ## notebooks to elasticc_hc/, cleaned, and README.md
 	$(BIN)/nbdev_export

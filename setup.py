@@ -23,9 +23,9 @@ setup(
     keywords=settings["keywords"].split(),
     classifiers=[f"Intended Audience :: {settings['audience']}", "Topic :: Scientific/Engineering :: Astronomy"],
     packages=find_packages(include=[package, f"{package}.*"]),
-    package_data={package: ["taxonomies/*.yaml", "pretrained/**/*"]},
+    package_data={package: ["taxonomies/*.yaml", "pretrained/**/*", "simulation/tables/*"]},
     install_requires=settings["requirements"].split(),
-    extras_require={"dev": settings["dev_requirements"].split()},
+    extras_require={extra: settings[f"{extra}_requirements"].split() for extra in ("dev", "dask", "hats")},
     entry_points={
         "console_scripts": settings["console_scripts"].split(),
         "nbdev": [f"{package}={package}._modidx:d"],

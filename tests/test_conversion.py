@@ -238,7 +238,8 @@ def test_rows_of_no_object_are_counted(tmp_path):
     table, account = read_pair(Pair("M", *write_pair(tmp_path, "a", objects, forget)))
     lost = len(objects["lightcurve"][0]["MJD"])
     assert table["SNID"].to_pylist() == objects["SNID"].tolist()[1:]
-    assert account["left_out"] == [{"reason": "belong to no object of HEAD", "observations": lost}]
+    assert account["left_out"] == [{"reason": "belong to no object of HEAD", "objects": 0, "observations": lost,
+                                     "snids": []}]
     assert account["observations_in"] == account["observations_out"] + lost
 
 
@@ -357,7 +358,8 @@ def test_the_split_is_a_property_of_the_object(tmp_path):
     for side in one:
         assert two[side] == [snid for snid in one[side] if snid in there]
     combine([tmp_path / f"{i}.parquet" for i in (2, 0, 1)], tmp_path / "again")
-    assert contents(tmp_path / "again") == contents(tmp_path / "whole")
+    for side in one:
+        assert contents(tmp_path / "again")[f"{side}.parquet"] == contents(tmp_path / "whole")[f"{side}.parquet"]
 
 
 def test_the_split_does_not_change_from_version_to_version():
@@ -400,7 +402,10 @@ def test_bad_input_of_combine(tmp_path):
     combine(SAMPLE, out)
     assert "not empty" in message(FileExistsError, combine, SAMPLE, out)
     assert "one of the inputs" in message(ValueError, combine, out, out, overwrite=True)
-    assert combine(SAMPLE, out, overwrite=True)["train"] == 150
+    assert combine(SAMPLE, out, overwrite=True, seed=3) != {"train": 150, "test": 74}
+    assert combine(SAMPLE, out, overwrite=True, command="elasticc-hc combine …")["train"] == 150
+    report = json.loads((out / "conversion.json").read_text())
+    assert report["objects"] == {"train": 150, "test": 74} and report["inputs"] == {str(SAMPLE): 224} and report["seed"] == 0
 
 
 # ---- Parquet -------------------------------------------------------------------------------------------------------

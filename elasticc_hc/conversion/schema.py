@@ -9,6 +9,7 @@ __all__ = ['OBJECT_COLUMNS', 'LEAK_COLUMNS', 'HOST_COLUMNS', 'PHOT_COLUMNS', 'LI
 # %% ../../nbs/01_conversion.ipynb #cell-003
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,7 @@ class Column:
 OBJECT_COLUMNS = {
     "SNID": Column("", "identifier of the object", "identifier"),
     "IAUC": Column("", "name given by the IAU, NULL in simulations", "identifier"),
+    "NAME_TRANSIENT": Column("", "name of the transient in its survey", "identifier"),
     "ELASTICC_class": Column("", "name of the simulated model, or PLAsTiCC-<target>", "label"),
     "RA": Column("deg", "right ascension", "position"),
     "DEC": Column("deg", "declination", "position"),
@@ -95,6 +97,8 @@ PHOT_COLUMNS = {
     "FLUXCAL": Column("FLUXCAL", "difference flux, zero point 27.5 AB mag; nJy = FLUXCAL x 36.3078", "photometry"),
     "FLUXCALERR": Column("FLUXCAL", "uncertainty of FLUXCAL", "photometry"),
     "CCDNUM": Column("", "detector number", "photometry", (-9,)),
+    "IMGNUM": Column("", "number of the image", "photometry", (-9,)),
+    "TEXPOSE": Column("s", "exposure time", "photometry", (-9,)),
     "FIELD": Column("", "name of the survey field", "photometry"),
     "TELESCOPE": Column("", "name of the telescope", "photometry"),
     "PHOTPROB": Column("", "real-bogus score", "photometry", (-9,)),
@@ -114,6 +118,7 @@ PHOT_COLUMNS = {
 }
 
 # %% ../../nbs/01_conversion.ipynb #cell-015
+@lru_cache(maxsize=4096)
 def describe(
     name: str,  # name of a column of HEAD, PHOT or of the table
 ) -> Column:    # its entry in the dictionary
@@ -203,12 +208,16 @@ def conform(
     wanted: pa.Schema,  # the schema it should have
 ) -> pa.Table:          # the same objects in that schema
     "Add missing columns as nulls and widen types."
+    there = dict(zip(table.column_names, table.columns, strict=True))
+    if [(part.name, part.type) for part in table.schema] == [(part.name, part.type) for part in wanted]:
+        return pa.table(table.columns, schema=wanted)
     columns = []
     for part in wanted:
         if part.name == "lightcurve":
-            columns.append(_conform_curves(table["lightcurve"].combine_chunks(), part.type))
-        elif part.name in table.column_names:
-            columns.append(table[part.name].cast(part.type))
+            columns.append(_conform_curves(there["lightcurve"].combine_chunks(), part.type))
+        elif part.name in there:
+            same = there[part.name].type == part.type
+            columns.append(there[part.name] if same else there[part.name].cast(part.type))
         else:
             columns.append(pa.nulls(len(table), part.type))
     return pa.table(columns, schema=wanted)

@@ -9,6 +9,7 @@ __all__ = ['MODELS', 'RELEASE', 'ALIASES', 'POINTERS', 'SEPARATOR', 'model_of', 
 # %% ../../nbs/01c_snana.ipynb #cell-003
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,7 @@ class Pair:
 # %% ../../nbs/01c_snana.ipynb #cell-011
 def find_pairs(
     folder: str | Path,  # a folder of models, or of one model
+    half: Callable | None = None,  # called as half(pair, reason) where a file is missing; None = raise an error
 ) -> list[Pair]:         # the pairs, sorted by model and name
     "List the pairs in a folder and the folders within it; raises FileNotFoundError or ValueError with one line."
     folder = Path(folder)
@@ -63,16 +65,21 @@ def find_pairs(
             files[part[2].upper()] = path
     if not found:
         raise FileNotFoundError(f"{folder}: no *_HEAD.FITS(.gz) with a *_PHOT.FITS(.gz) in it")
-    for files in found.values():
-        if len(files) == 1:
-            (kind, path), = files.items()
-            raise FileNotFoundError(f"{path}: its {'PHOT' if kind == 'HEAD' else 'HEAD'} file is missing")
-    return [Pair(key[0], found[key]["HEAD"], found[key]["PHOT"]) for key in sorted(found)]
+    pairs = [Pair(key[0], found[key].get("HEAD"), found[key].get("PHOT")) for key in sorted(found)]
+    for pair in pairs:
+        if not (pair.head and pair.phot):
+            reason = f"{pair.head or pair.phot}: its {'PHOT' if pair.head else 'HEAD'} file is missing"
+            if not half:
+                raise FileNotFoundError(reason)
+            half(pair, reason)
+    return [pair for pair in pairs if pair.head and pair.phot]
 
 
 def _walk(folder):
     "All files below a folder; a link that leads out of it is an error, one that stays inside is skipped."
-    for parent, folders, names in os.walk(folder):
+    def refuse(error):
+        raise error
+    for parent, folders, names in os.walk(folder, onerror=refuse):
         for path in (Path(parent, name) for name in sorted(folders + names)):
             if not path.is_symlink():
                 if path.is_file():
@@ -81,7 +88,7 @@ def _walk(folder):
                 raise ValueError(f"{path}: a link that leads out of {folder}; convert the folder it points to")
 
 # %% ../../nbs/01c_snana.ipynb #cell-017
-ALIASES = {"FLT": "BAND", "DECL": "DEC"}  # names used by other versions of SNANA
+ALIASES = {"FLT": "BAND", "DECL": "DEC", "NAME_IAUC": "IAUC", "DETNUM": "CCDNUM"}  # names of other versions of SNANA
 POINTERS = ("PTROBS_MIN", "PTROBS_MAX")
 
 # %% ../../nbs/01c_snana.ipynb #cell-018
@@ -90,8 +97,7 @@ def choose_head(
     truth: bool,     # take simulation truth and leaks too
 ) -> dict:           # name in the file by name in the table
     "The columns of HEAD that go into the table."
-    return {ALIASES.get(name, name): name for name in names
-            if name not in POINTERS and (truth or not is_leak(name))}
+    return {ours: name for ours, name in _named(names).items() if name not in POINTERS and (truth or not is_leak(name))}
 
 
 def choose_phot(
@@ -100,9 +106,14 @@ def choose_phot(
     truth: bool,        # take simulation truth too
 ) -> dict:              # name in the file by name in the table, the five of the light curve first
     "The columns of PHOT that go into the light curve."
-    named = {ALIASES.get(name, name): name for name in names}
+    named = _named(names)
     rest = [name for name in named if name not in LIGHTCURVE and (truth if is_leak(name) else all_columns)]
     return {name: named[name] for name in [*LIGHTCURVE, *rest] if name in named}
+
+
+def _named(names):
+    "The name in the file by our name for it."
+    return {name if ALIASES.get(name, name) in names else ALIASES.get(name, name): name for name in names}
 
 # %% ../../nbs/01c_snana.ipynb #cell-021
 SEPARATOR = -777.0  # MJD of the row that SNANA writes after each object
@@ -195,7 +206,8 @@ def read_pair(
     account = {"objects_in": len(head), "objects_out": len(head), "observations_in": there,
                "observations_out": taken, "rows_from": source if len(head) else "empty"}
     if there > taken:
-        account["left_out"] = [{"reason": "belong to no object of HEAD", "observations": there - taken}]
+        account["left_out"] = [{"reason": "belong to no object of HEAD", "objects": 0,
+                                "observations": there - taken, "snids": []}]
     return pa.table([*columns.values(), curves], schema=wanted), account
 
 # %% ../../nbs/01c_snana.ipynb #cell-032
@@ -231,7 +243,9 @@ def _light_curves(pair, head, phot, names, separator, snids):
     except ValueError as error:
         raise ValueError(f"{pair.head}: {error}") from None
     rows, offsets = row_order(start, stop, phot["MJD"].astype(np.float64))
-    columns = {name: _column(phot, theirs, pair.phot, rows, band if name == "BAND" else str.strip)
+    in_order = len(rows) == len(separator) - separator.sum() and bool((np.diff(rows) > 0).all())
+    take = ~separator if in_order else rows  # the same rows; a mask is quicker
+    columns = {name: _column(phot, theirs, pair.phot, take, band if name == "BAND" else str.strip)
                for name, theirs in names.items()}
     columns |= {name: columns[name].cast(type) for name, type in LIGHTCURVE.items()}
     _check_finite(columns, offsets, snids, pair.phot)
