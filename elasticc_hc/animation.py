@@ -19,19 +19,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from .classifier import Predictions
-from elasticc_hc.evaluation import (
-    LEVEL_NAMES,
-    blocks,
-    confusions,
-    day_index,
-    draw_confusion,
-    labelled,
-    metrics,
-    plot_metric_by_day,
-    plot_roc,
-    results_folder,
-    text_width,
-)
+from .evaluation.figures import blocks, draw_confusion, plot_metric_by_day, text_width
+from .evaluation.levels import confusions, day_index, labelled
+from .evaluation.metrics import LEVEL_NAMES, metrics
+from .evaluation.results import results_folder
+from .evaluation.roc import plot_roc
 from .taxonomy import LEVELS, Taxonomy
 
 # %% ../nbs/12_animation.ipynb #cell-008

@@ -14,22 +14,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn import metrics as flat
 
-from elasticc_hc import animation, evaluation
+from elasticc_hc import animation
 from elasticc_hc.animation import animate
 from elasticc_hc.classifier import Predictions
-from elasticc_hc.evaluation import (
-    confusion,
-    confusions,
-    evaluate,
-    metrics,
-    plot_confusion,
-    plot_metric_by_day,
-    plot_roc,
-    roc_auc,
-    scores,
-    spread,
-    summary_table,
-)
+from elasticc_hc.evaluation import levels, results
+from elasticc_hc.evaluation.figures import plot_confusion, plot_metric_by_day, spread
+from elasticc_hc.evaluation.levels import areas, confusion, confusions, roc_auc, scores
+from elasticc_hc.evaluation.metrics import METRICS, day_metrics, draw_weights, metrics, summary_table
+from elasticc_hc.evaluation.mistakes import hierarchical_scores
+from elasticc_hc.evaluation.reliability import bin_of, calibration_error, reliability
+from elasticc_hc.evaluation.results import evaluate
+from elasticc_hc.evaluation.roc import plot_roc
 from elasticc_hc.taxonomy import LEVELS, Taxonomy
 
 DAYS = 2.0 ** np.arange(11)
@@ -50,7 +45,9 @@ def random_predictions(name="elasticc2", n=400, seed=0, without=(), digits=None,
     return Predictions(np.arange(n).astype(str), np.asarray(days), probabilities, leaves[truth], tree)
 
 
-def value(table, level, day, metric, node="macro"):
+def value(table, level, day, metric, node=None):
+    whole = metric in ("log_loss", "brier", "ece", "tree_distance") or metric.startswith("hierarchical")
+    node = node or ("all" if whole else "macro")
     row = table[(table.level == level) & (table.day == day) & (table.metric == metric) & (table.node == node)]
     assert len(row) == 1
     return row.value.item()
@@ -71,7 +68,10 @@ def test_perfect_predictions_score_one():
     truth = np.repeat(tree.leaf_nodes, 3)
     certain = np.asarray(tree.paths)[truth].astype(np.float32)[:, None]
     table = metrics(Predictions(np.arange(len(truth)).astype(str), np.array([7.0]), certain, truth, tree))
-    assert (table[table.metric != "support"].value == 1).all()
+    nothing = ["log_loss", "brier", "ece"]
+    assert (table[~table.metric.isin([*nothing, "tree_distance", "support"])].value == 1).all()
+    assert (table[table.metric.isin(nothing)].value == 0).all()
+    assert table[table.metric == "tree_distance"].value.isna().all(), "no mistakes, no distance"
     assert value(table, "leaf", 7, "support") == len(truth)
     assert value(table, "leaf", 7, "support", "KN") == 3
 
@@ -110,10 +110,18 @@ def test_equal_to_scikit_learn(seed, digits):
             judged = flat.precision_recall_fscore_support(truth, chosen, **kind)
             expected = dict(zip(("precision", "recall", "f1"), judged[:3], strict=True))
             expected["roc_auc"] = np.array([flat.roc_auc_score(truth == k, p[:, k]) for k in present])
+            expected["pr_auc"] = np.array([flat.average_precision_score(truth == k, p[:, k]) for k in present])
+            brier = np.array([np.mean((p[:, k].astype(float) - (truth == k)) ** 2) for k in range(len(nodes))])
+            assert value(table, level, day, "brier") == pytest.approx(brier.sum())
+            assert [value(table, level, day, "brier", tree.nodes[nodes[k]]) for k in present] == pytest.approx(brier[present])
+            p_true = np.maximum(p[np.arange(len(truth)), truth], np.finfo(np.float32).eps)
+            assert value(table, level, day, "log_loss") == pytest.approx(-np.log(p_true.astype(float)).mean())
             for metric, by_node in expected.items():
                 names = [tree.nodes[nodes[k]] for k in present]
                 assert np.allclose([value(table, level, day, metric, name) for name in names], by_node)
                 assert value(table, level, day, metric) == pytest.approx(by_node.mean())
+                weighted = np.average(by_node, weights=np.unique(truth, return_counts=True)[1])
+                assert value(table, level, day, metric, "weighted") == pytest.approx(weighted)
 
 
 @settings(max_examples=60, deadline=None)
@@ -124,6 +132,117 @@ def test_roc_auc_with_ties(pairs):
         assert np.isnan(roc_auc(score, member))
     else:
         assert roc_auc(score, member) == pytest.approx(flat.roc_auc_score(member, score))
+
+
+# --- what a tree says about mistakes ---
+
+
+def kiritchenko(taxonomy, truth, said):
+    """Hierarchical precision, recall and F by the definition, with sets of ancestors, object by object."""
+    way = [set(np.flatnonzero(path)) - {0} for path in taxonomy.paths]
+    both = sum(len(way[t] & way[s]) for t, s in zip(truth, said, strict=True))
+    precision, recall = both / sum(len(way[s]) for s in said), both / sum(len(way[t]) for t in truth)
+    return precision, recall, 2 * precision * recall / (precision + recall) if both else 0.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("level", LEVELS)
+def test_hierarchical_scores_follow_the_definition(seed, level):
+    predictions = random_predictions(n=80, seed=seed, days=(1, 64))
+    table, tree = metrics(predictions), predictions.taxonomy
+    nodes = tree.level(level)
+    truth = nodes[tree.at_level(predictions.truth, level)]
+    for d, day in enumerate(predictions.days):
+        said = nodes[predictions.probabilities[:, d][:, nodes].argmax(1)]
+        names = ["hierarchical_precision", "hierarchical_recall", "hierarchical_f1"]
+        found = [value(table, level, day, name) for name in names]
+        assert found == pytest.approx(kiritchenko(tree, truth, said), abs=1e-12)
+        one = truth == truth[0]
+        found = [value(table, level, day, name, tree.nodes[truth[0]]) for name in names]
+        assert found == pytest.approx(kiritchenko(tree, truth[one], said[one]), abs=1e-12)
+        apart = [(tree.paths[t] ^ tree.paths[s]).sum() for t, s in zip(truth, said, strict=True) if t != s]
+        assert value(table, level, day, "tree_distance") == pytest.approx(np.mean(apart) if apart else np.nan, nan_ok=True)
+
+
+# --- probabilities ---
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_calibration_error_by_the_definition(level):
+    predictions = random_predictions(n=500, days=(4,))
+    table, nodes = metrics(predictions), predictions.taxonomy.level(level)
+    p = predictions.probabilities[:, 0][:, nodes].astype(float)
+    stated, right = p.max(1), p.argmax(1) == predictions.taxonomy.at_level(predictions.truth, level)
+    total = 0.0
+    for k in range(15):
+        inside = (stated > k / 15) & (stated <= (k + 1) / 15)
+        total += inside.mean() * abs(right[inside].mean() - stated[inside].mean()) if inside.any() else 0
+    assert value(table, level, 4, "ece") == pytest.approx(total)
+    diagram = reliability(predictions, level, [4.0])
+    assert diagram["count"].sum() == 500
+    assert diagram["right"].mul(diagram["count"]).sum() == pytest.approx(right.sum())
+
+
+def test_bins_hold_their_ends():
+    assert bin_of(np.array([0, 1e-9, 0.1, 0.100001, 0.9999, 1]), 10).tolist() == [0, 0, 0, 1, 9, 9]
+    assert calibration_error(np.array([0.0, 1.0]), np.array([False, True]))[0] == 0
+
+
+# --- error bars ---
+
+
+def test_a_set_of_weights_is_a_repeated_object():
+    """A bootstrap draw by weights equals the metrics of the objects really drawn."""
+    predictions = random_predictions(n=150, days=(2, 512), digits=2)
+    weights = draw_weights(150, 3, seed=1)[:, 3].astype(int)
+    again = np.repeat(np.arange(150), weights)
+    drawn = replace(
+        predictions, SNID=predictions.SNID[again], probabilities=predictions.probabilities[again], truth=predictions.truth[again]
+    )
+    table = metrics(drawn)
+    for level in LEVELS:
+        for d, day in enumerate(predictions.days):
+            for (node, metric), found in day_metrics(predictions, level, d, weights[:, None].astype(float)).items():
+                assert found[0] == pytest.approx(value(table, level, day, metric, node), nan_ok=True), (level, node, metric)
+
+
+def test_intervals_cover_the_truth():
+    """Accuracy of many samples from one population: its 90 % interval holds the population's value in about 90 % of them."""
+    many = random_predictions(n=40_000, days=(4,), seed=3)
+    truth = value(metrics(many), "leaf", 4, "accuracy")
+    held = []
+    for part in np.arange(40_000).reshape(100, 400):
+        one = replace(many, SNID=many.SNID[part], probabilities=many.probabilities[part], truth=many.truth[part])
+        row = metrics(one, draws=60, coverage=0.9).query("level == 'leaf' and node == 'all' and metric == 'accuracy'")
+        held.append(row.low.item() <= truth <= row.high.item())
+    assert 0.8 <= np.mean(held) <= 0.97
+
+
+def test_draws_leave_the_values_alone(predictions, table):
+    drawn = metrics(predictions, draws=5, seed=2)
+    pd.testing.assert_frame_equal(drawn.drop(columns=["low", "high"]), table)
+    assert set(table.metric) == set(METRICS)
+    ax = plot_metric_by_day(drawn, "ece", Figure().add_subplot())
+    assert len(ax.collections) == 3
+
+
+def test_cells_shared_by_members_shift_nothing(monkeypatch):
+    rng = np.random.default_rng(0)
+    member = rng.random(3000) < 0.3
+    score, weights = rng.normal(size=3000) + member, rng.integers(0, 3, (3000, 7)).astype(float)
+    exact = np.array([areas(score, member, weights[:, k : k + 1]) for k in range(7)])[..., 0].T
+    assert np.allclose(areas(score, member, weights), exact, atol=1e-12), "as many cells as members"
+    monkeypatch.setattr(levels, "MOST_CELLS", 100)
+    coarse = areas(score, member, weights)
+    assert np.allclose(coarse, exact, atol=2e-3) and coarse[0][0] == exact[0][0]
+
+
+def test_hierarchical_scores_take_leading_axes():
+    tree = Taxonomy.from_yaml("elasticc2")
+    nodes = tree.level("level2")
+    counts = np.random.default_rng(1).integers(0, 9, (4, 3, 5, 5))
+    whole, one = (hierarchical_scores(c, tree, nodes)["hierarchical_f1"] for c in (counts, counts[1, 2]))
+    assert whole.shape == (4, 3, 6) and np.array_equal(whole[1, 2], one)
 
 
 def test_scores_take_leading_axes():
@@ -137,10 +256,11 @@ def test_a_class_without_objects_keeps_its_row_and_stays_out_of_the_mean():
     predictions = random_predictions(without=("KN", "AGN"))
     table = metrics(predictions)
     rows = table[(table.level == "leaf") & (table.day == 64) & (table.metric == "f1") & (table.node != "macro")]
+    rows = rows[~rows.node.isin(["weighted", "all"])]
     assert set(rows.node[rows.value.isna()]) == {"KN", "AGN"}
     assert value(table, "leaf", 64, "support", "KN") == 0
     assert value(table, "leaf", 64, "f1") == pytest.approx(rows.value.mean())
-    assert not table[(table.node == "macro")].value.isna().any()
+    assert not table[table.node.isin(["macro", "weighted", "all"])].value.isna().any()
     ax = plot_confusion(predictions, "leaf", 64, Figure().add_subplot())
     assert "KN  0" in [text.get_text() for text in ax.get_yticklabels()]
     plot_roc(predictions, "leaf", 64, Figure().subplots(2, 3).ravel())
@@ -239,7 +359,7 @@ def test_nothing_in_a_frame_is_cut_off(name, level):
 
 def test_evaluate_writes_all_and_respects_what_is_there(predictions, table, tmp_path):
     out = tmp_path / "results"
-    pd.testing.assert_frame_equal(evaluate(predictions, out, days=(1, 64)), table)
+    pd.testing.assert_frame_equal(evaluate(predictions, out, days=(1, 64), draws=0), table)
     pd.testing.assert_frame_equal(pd.read_parquet(out / "metrics.parquet"), table)
     assert np.allclose(pd.read_csv(out / "metrics.csv").value, table.value, rtol=1e-5, equal_nan=True)
     again = Predictions.from_parquet(out / "predictions.parquet")
@@ -250,7 +370,9 @@ def test_evaluate_writes_all_and_respects_what_is_there(predictions, table, tmp_
     (out / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="exists and is not empty"):
         evaluate(predictions, out)
-    evaluate(predictions, out, overwrite=True, days=(2,))
+    assert sorted(path.name for path in (out / "reliability").iterdir()) == ["day_0001.png", "day_0064.png"]
+    evaluate(predictions, out, overwrite=True, days=(2,), draws=3)
+    assert {"low", "high"} <= set(pd.read_parquet(out / "metrics.parquet"))
     assert (out / "notes.txt").read_text() == "mine"
     assert len(list((out / "confusion").iterdir())) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
@@ -262,7 +384,7 @@ def test_an_interruption_leaves_nothing(predictions, tmp_path, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluation, "plot_confusion", stop)
+    monkeypatch.setattr(results, "plot_confusion", stop)
     with pytest.raises(KeyboardInterrupt):
         evaluate(predictions, tmp_path / "results")
     monkeypatch.setattr(animation, "write_film", stop)
