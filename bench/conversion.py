@@ -4,16 +4,21 @@
     python bench/conversion.py --memory 4 40   peak memory at 4 and at 40 pairs of 5,000 objects
 
 The usual recipe is `sncosmo.read_snana_fits`, one record per object, written with pyarrow. It is timed where sncosmo is
-installed (`pip install sncosmo`), and left out, saying so, where it is not. All times are CPU time, one thread.
+installed (`pip install sncosmo`), and left out, saying so, where it is not. All times are CPU time, one thread. The
+contestants take turns; a ratio is the median over the rounds of the ratio within a round.
 """
 import argparse
 import gzip
 import json
+import os
+import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -107,31 +112,46 @@ def cpu(task, *args, **kwargs):
     return time.process_time() - start
 
 
+def machine():
+    """Where and when: date, processor, versions."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return {"date": date.today().isoformat(), "cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(),
+            "python": platform.python_version(), "numpy": np.__version__, "pyarrow": pa.__version__}
+
+
+def contestants(place, head, phot):
+    """What is timed, by name."""
+    def ours(**options):
+        return lambda: convert(place / "in", place / "out", overwrite=True, **options)
+    tasks = {"inflate only": lambda: [inflate(path) for path in (head, phot)],
+             "inflate only, zlib": lambda: [zlib.decompress(path.read_bytes(), 31) for path in (head, phot)],
+             "convert": ours(), "convert --all-columns": ours(all_columns=True)}
+    try:
+        import sncosmo  # noqa: F401
+        tasks["sncosmo recipe"] = lambda: usual_recipe(head, phot, place / "usual.parquet")
+    except ImportError as error:
+        print(json.dumps({"name": "sncosmo recipe", "skipped": str(error)}))
+    return tasks
+
+
 def speed(objects, rounds):
-    """Time all contestants, interleaved, and print the best of each."""
+    """Time all contestants in turn and print their medians, and the median ratios."""
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
-        head, phot = write_pair(place / "in" / "BENCH_SNIa-SALT3", 1, objects)
-        tasks = {"inflate only": lambda: [inflate(path) for path in (head, phot)],
-                 "convert": lambda: convert(place / "in", place / "out", overwrite=True),
-                 "convert --all-columns": lambda: convert(place / "in", place / "out", all_columns=True, overwrite=True)}
-        try:
-            import sncosmo  # noqa: F401
-            tasks["sncosmo recipe"] = lambda: usual_recipe(head, phot, place / "usual.parquet")
-        except ImportError as error:
-            print(json.dumps({"name": "sncosmo recipe", "skipped": str(error)}))
-        times = {name: [] for name in tasks}
-        for _ in range(rounds):
-            for name, task in tasks.items():
-                times[name].append(cpu(task))
-    best = {name: min(seconds) for name, seconds in times.items()}
-    for name, seconds in best.items():
-        line = {"name": name, "objects": objects, "cpu_s": round(seconds, 3), "objects_per_cpu_s": round(objects / seconds),
-                "times_inflate": round(seconds / best["inflate only"], 2)}
-        if "sncosmo recipe" in best:
-            line["times_faster_than_recipe"] = round(best["sncosmo recipe"] / seconds, 1)
+        tasks = contestants(place, *write_pair(place / "in" / "BENCH_SNIa-SALT3", 1, objects))
+        times = np.array([[cpu(task) for task in tasks.values()] for _ in range(rounds)])
+    names = list(tasks)
+    print(json.dumps(machine() | {"objects": objects, "rounds": rounds}))
+    for name, seconds in zip(names, times.T, strict=True):
+        line = {"name": name, "cpu_s": round(float(np.median(seconds)), 4),
+                "objects_per_cpu_s": round(objects / float(np.median(seconds)))}
+        for other in ("inflate only", "inflate only, zlib"):
+            line[f"times {other}"] = round(float(np.median(seconds / times[:, names.index(other)])), 2)
+        if "sncosmo recipe" in names:
+            line["times faster than the recipe"] = round(float(np.median(times[:, -1] / seconds)), 1)
         print(json.dumps(line))
 
 
@@ -156,10 +176,11 @@ def memory(pairs, objects):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, help="objects in a pair: 2000 for speed, 5000 for memory")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each contestant runs")
+    parser.add_argument("--rounds", type=int, default=9, help="how often each contestant runs")
     parser.add_argument("--memory", type=int, nargs="+", metavar="PAIRS", help="measure peak memory at so many pairs")
     given = parser.parse_args()
     if given.memory:
+        print(json.dumps(machine()))
         for count in given.memory:
             memory(count, given.objects or 5000)
     else:

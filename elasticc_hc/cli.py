@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'Out', 'Overwrite', 'Seed', 'TaxonomyName', 'VALIDATION_FRACTION', 'VALIDATION_SEED', 'progress_of', 'simulate',
-           'convert', 'plasticc', 'combine', 'summary', 'train', 'predict', 'evaluate', 'animate', 'main']
+           'convert', 'plasticc', 'combine', 'summary', 'train', 'predict', 'evaluate', 'animate', 'explore', 'main']
 
 # %% ../nbs/19_cli.ipynb #cell-003
 import os
@@ -26,8 +26,9 @@ from rich.table import Table
 from .conversion.combine import combine as combine_files
 from .conversion.combine import split_value
 from .conversion.convert import convert as convert_files
+from .conversion.parquet import aside
 from .conversion.plasticc import fetch, import_plasticc
-from .conversion.summary import summarise
+from .conversion.summary import draw_summary, families, missing_by_class, summarise
 from .lightcurves import LightCurves
 from .simulation.simulate import simulate as simulate_files
 from .taxonomy import Taxonomy
@@ -157,22 +158,44 @@ def _as_text(
     return shown
 
 # %% ../nbs/19_cli.ipynb #cell-015
+def _missing_as_text(
+    shares: pd.DataFrame,  # what `missing_by_class` returns, by families of columns
+) -> Table:
+    "The share of missing values of every column: over all objects, and in the classes where it is least and most."
+    shown = Table("column", "missing", "least", "most", title="missing values in the columns of the header")
+    classes = shares.drop(index="all")
+    for name, share in shares.loc["all"].items():
+        ends = [f"{classes[name].agg(what):.0%} {classes[name].agg(f'idx{what}')}" for what in ("min", "max")]
+        shown.add_row(name, f"{share:.1%}", *(ends if classes[name].nunique() > 1 else ("", "")))
+    return shown
+
+# %% ../nbs/19_cli.ipynb #cell-016
 @app.command(epilog="Example: elasticc-hc summary converted/*.parquet")
 def summary(
     files: Annotated[list[Path], typer.Argument(help="Parquet files, or folders of them.")],
     taxonomy: Annotated[str, typer.Option(help="Sum up by leaf of this tree instead of by model.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    figure: Annotated[Path | None, typer.Option(help="Draw it as well, to this PNG, PDF or SVG file.")] = None,
+    overwrite: Overwrite = False,
 ):
-    "Objects, observations, detections, time span and bands of every class."
+    "Objects, observations, detections, time span, bands and missing values of every class."
+    if figure and figure.exists() and not overwrite:
+        raise FileExistsError(f"{figure} exists; choose another name or ask to overwrite it")
     tree = Taxonomy.from_yaml(taxonomy) if taxonomy else None
-    table = summarise(files, (lambda model: tree.nodes[tree.node_of([model])[0]]) if tree else None)
+    leaf_of = (lambda model: tree.nodes[tree.node_of([model])[0]]) if tree else None
+    table, shares = summarise(files, leaf_of), missing_by_class(files, leaf_of)
+    if figure:
+        with aside(figure) as partial:
+            draw_summary(table, shares).savefig(partial, format=figure.suffix[1:] or "png", dpi=150)
     if as_json:
-        print(table.reset_index().to_json(orient="records"))
+        by_column = shares.loc[table.index].to_dict("index")
+        print(table.assign(**{"missing by column": by_column}).reset_index().to_json(orient="records"))
         return
     on_terminal = sys.stdout.isatty()
-    Console(force_terminal=on_terminal, force_jupyter=False, width=None if on_terminal else 160).print(_as_text(table))
+    console = Console(force_terminal=on_terminal, force_jupyter=False, width=None if on_terminal else 160)
+    console.print(_as_text(table), _missing_as_text(families(shares)))
 
-# %% ../nbs/19_cli.ipynb #cell-017
+# %% ../nbs/19_cli.ipynb #cell-018
 VALIDATION_FRACTION, VALIDATION_SEED = 0.1, 1
 
 
@@ -191,7 +214,7 @@ def _reporter(epochs: int, progress: Callable) -> Callable[[dict], None]:
 
     return report
 
-# %% ../nbs/19_cli.ipynb #cell-018
+# %% ../nbs/19_cli.ipynb #cell-019
 @app.command(epilog="Example: elasticc-hc train split/train.parquet --out run --taxonomy elasticc2")
 def train(
     train: Annotated[Path, typer.Argument(help="Parquet file to train with.")],
@@ -218,7 +241,7 @@ def train(
     best = history["score"].idxmax()
     print(f"best epoch {best + 1} of {len(history)}: leaf macro F1 over all days {history['score'][best]:.3f}; run in {out}")
 
-# %% ../nbs/19_cli.ipynb #cell-020
+# %% ../nbs/19_cli.ipynb #cell-021
 def _predict(run: Path, file: Path, days: list[float] | None = None):
     "Predictions of a run for a file; says how many objects have none."
     from elasticc_hc.classifier import DAYS, HierarchicalClassifier
@@ -243,7 +266,7 @@ def predict(
     _predict(run, file, day).to_parquet(out)
     print(f"predictions in {out}")
 
-# %% ../nbs/19_cli.ipynb #cell-021
+# %% ../nbs/19_cli.ipynb #cell-022
 @app.command(epilog="Example: elasticc-hc evaluate run split/test.parquet --out results")
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a trained classifier.")],
@@ -279,7 +302,27 @@ def animate(
         films = animate_predictions(Predictions.from_parquet(path), out, progress=progress, overwrite=overwrite)
     print(f"{len(films)} animations in {out}")
 
-# %% ../nbs/19_cli.ipynb #cell-023
+# %% ../nbs/19_cli.ipynb #cell-024
+@app.command(epilog="Example: elasticc-hc explore split/test.parquet run")
+def explore(
+    file: Annotated[Path, typer.Argument(help="Parquet file of light curves.")],
+    run: Annotated[str | None, typer.Argument(help="Folder of a trained classifier, or plasticc for the one in the package.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Notebook to write; explore_FILE.ipynb by default.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open JupyterLab on it.")] = True,
+    overwrite: Overwrite = False,
+):
+    "Write a notebook with the light-curve explorer and open JupyterLab on it."
+    from elasticc_hc.explorer.lab import open_lab, write_notebook
+
+    path = out or Path(f"explore_{file.stem}.ipynb")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; open it with: jupyter lab {path}, or ask to overwrite it")
+    write_notebook(file, run, path)
+    print(f"notebook in {path}", flush=True)
+    if browser:
+        raise typer.Exit(open_lab(path))
+
+# %% ../nbs/19_cli.ipynb #cell-026
 def main() -> None:
     "The entry point: what is wrong with the input is said in one line, with exit code 1."
     try:

@@ -2,6 +2,9 @@
 
 import hashlib
 import io
+import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
+from elasticc_hc.drawing import block_edges
 from elasticc_hc.taxonomy import LEVELS, Taxonomy
 
 SHIPPED = ("elasticc2", "plasticc")
@@ -127,6 +131,155 @@ def test_class_ids_follow_the_tree_of_desc():
         assert str(taxonomy.class_ids[i]).startswith(above) and taxonomy.class_ids[i] != taxonomy.class_ids[parent]
 
 
+def test_the_tree_of_desc_is_complete():
+    """43 nodes: the root and 42 numbers, each below the node whose leading digits it has, an Other in every branch."""
+    taxonomy = Taxonomy.from_yaml("desc")
+    numbers = dict(zip(taxonomy.nodes[1:], taxonomy.class_ids[1:], strict=True))
+    assert len(numbers) == len(set(numbers.values())) == 42 and taxonomy.class_ids[0] is None
+    assert len(set(taxonomy.labels)) == len(set(taxonomy.colors)) == len(taxonomy.nodes)
+    for i, parent in enumerate(taxonomy.parents):
+        if parent > 0 and taxonomy.class_ids[parent]:
+            assert str(taxonomy.class_ids[i]).startswith(str(taxonomy.class_ids[parent]).rstrip("0"))
+    for parent in set(taxonomy.parents) - {-1, 0}:
+        children = [taxonomy.nodes[i] for i in np.flatnonzero(taxonomy.parents == parent)]
+        assert f"{taxonomy.nodes[parent]}/Other" in children
+    ours = Taxonomy.from_yaml("elasticc2")
+    models = [model for entry in ours.entries for model in entry.models]
+    same = [taxonomy.class_ids[a] == ours.class_ids[b] for a, b in zip(taxonomy.node_of(models), ours.node_of(models), strict=True)]
+    assert all(same)
+
+
+def test_numbers_and_gentypes_of_the_exchange():
+    """Against the table of class numbers and GENTYPEs that the DESC published."""
+    path = Path(__file__).resolve().parents[2] / "shared/data/elasticc_formats/elasticc2_classids_gentype.json"
+    if not path.is_file():
+        pytest.skip("the DESC's table of class numbers is not on this machine")
+    table, taxonomy = json.loads(path.read_text()), Taxonomy.from_yaml("desc")
+    assert sorted(taxonomy.class_ids[1:]) == sorted(map(int, table))
+    for entry in taxonomy.entries[1:]:
+        assert entry.name == table[str(entry.class_id)]["description"]
+        if entry.models:
+            assert set(table[str(entry.class_id)]["gentype"]) <= set(entry.gentypes)
+
+
+def test_the_flat_tree_has_the_same_leaves():
+    flat, tree = Taxonomy.from_yaml("flat"), Taxonomy.from_yaml("elasticc2")
+    assert flat.leaves == tree.leaves and set(flat.depths[1:]) == {1}
+    assert all(np.array_equal(flat.level(level), flat.leaf_nodes) for level in LEVELS)
+    assert [entry.models for entry in flat.entries[1:]] == [tree.entries[i].models for i in tree.leaf_nodes]
+
+
+# --- other trees from this one ---
+
+
+def models_of(taxonomy):
+    return sorted(model for entry in taxonomy.entries for model in entry.models)
+
+
+@settings(deadline=None)
+@given(trees())
+def test_edges_make_the_same_tree(state):
+    taxonomy = Taxonomy.from_dict(state)
+    edges = [(taxonomy.nodes[parent], taxonomy.nodes[i]) for i, parent in enumerate(taxonomy.parents) if parent >= 0]
+    models = {entry.name: entry.models for entry in taxonomy.entries if entry.models}
+    again = Taxonomy.from_edges(edges, models, "random")
+    assert again.to_dict() == taxonomy.to_dict()
+    assert set(Taxonomy.from_edges(edges[::-1], models).tree.edges) == set(again.tree.edges)
+
+
+@settings(deadline=None)
+@given(trees(), st.integers(0, 10**6))
+def test_a_subtree_is_the_branch(state, number):
+    taxonomy = Taxonomy.from_dict(state)
+    node = number % len(taxonomy.nodes)
+    branch = taxonomy.subtree(taxonomy.nodes[node])
+    below = np.flatnonzero(taxonomy.paths[:, node])
+    assert branch.nodes == tuple(taxonomy.nodes[i] for i in below)
+    assert np.array_equal(branch.paths, taxonomy.paths[np.ix_(below, below)])
+    assert models_of(branch) == sorted(model for i in below for model in taxonomy.entries[i].models)
+
+
+@settings(deadline=None)
+@given(trees(), st.sets(st.integers(0, 10**6), min_size=1, max_size=4))
+def test_pruning_keeps_every_model_at_its_ancestor(state, numbers):
+    taxonomy = Taxonomy.from_dict(state)
+    cut = sorted({number % len(taxonomy.nodes) for number in numbers})
+    pruned = taxonomy.prune(*(taxonomy.nodes[node] for node in cut))
+    assert models_of(pruned) == models_of(taxonomy)
+    for entry in taxonomy.entries:
+        for model in entry.models:
+            path = np.flatnonzero(taxonomy.paths[taxonomy.index(entry.name)])
+            ends = [node for node in path if node in cut]
+            assert pruned.nodes[pruned.node_of([model])[0]] == taxonomy.nodes[ends[0] if ends else path[-1]]
+
+
+@settings(deadline=None)
+@given(trees(), st.sets(st.integers(0, 10**6), min_size=1, max_size=5))
+def test_merging_keeps_every_model_and_the_order(state, numbers):
+    taxonomy = Taxonomy.from_dict(state)
+    members = sorted({taxonomy.leaves[number % len(taxonomy.leaves)] for number in numbers})
+    if len(members) == len(taxonomy.leaves):
+        return
+    merged = taxonomy.merge({"together": members})
+    assert models_of(merged) == models_of(taxonomy)
+    together = merged.index("together")
+    for entry in taxonomy.entries:
+        for model in entry.models:
+            leaf = merged.node_of([model])[0]
+            assert leaf == together if entry.name in members else merged.nodes[leaf] == entry.name
+    kept = [name for name in merged.nodes if name != "together"]
+    assert kept == [name for name in taxonomy.nodes if name in kept]
+    inner = set(taxonomy.nodes) - set(taxonomy.leaves)
+    children = [int((merged.parents == i).sum()) for i, name in enumerate(merged.nodes) if name in inner and i]
+    assert all(n >= 2 for n in children), "an inner node tells classes apart, or it is not there"
+
+
+def test_merging_by_name_for_real_questions():
+    taxonomy = Taxonomy.from_yaml("plasticc")
+    ia = taxonomy.merge({"not Ia": [leaf for leaf in taxonomy.leaves if leaf != "SNIa"]})
+    assert ia.nodes == ("Alert", "SNIa", "not Ia")
+    assert set(ia.node_of([f"PLAsTiCC-{entry.plasticc}" for entry in taxonomy.entries if entry.plasticc])) == {1, 2}
+    assert Taxonomy.from_dict(ia.to_dict()).to_dict() == ia.to_dict()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda t: t.subtree("Nova"), "no node 'Nova'"),
+        (lambda t: t.prune("SN", "Nova"), "no node 'Nova'"),
+        (lambda t: t.merge({"X": ["SNIa", "Nova"]}), "no node 'Nova'"),
+        (lambda t: t.merge({"X": ["SN", "SNIa"]}), "node SNIa: stands below another member of X"),
+        (lambda t: t.merge({"TDE": ["SNIa", "SNII"]}), "node TDE: the name is taken"),
+        (lambda t: t.merge({"X": []}), "node X: give a list"),
+        (lambda t: t.merge({"X": "SN"}), "node X: give a list"),
+        (lambda t: t.merge({"X": ["Alert"]}), "node Alert: the root cannot be merged"),
+        (lambda t: t.relabel({"Nova": "N"}), "no node 'Nova'"),
+        (lambda t: t.relabel({"SN": "Fast"}), "node Fast stands 2 times"),
+        (lambda t: t.relabel({"SN": {"weight": 1}}), "node SN: unknown entry weight"),
+        (lambda t: t.relabel({"KN": {"models": ["TDE"]}}), "model TDE: mapped to KN and to TDE"),
+    ],
+)
+def test_changes_that_cannot_be(change, message):
+    with pytest.raises(ValueError) as caught:
+        change(Taxonomy.from_yaml("elasticc2"))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "edges, message",
+    [
+        ([("A", "B"), ("C", "D")], "one root, this one has 2: A, C"),
+        ([("A", "B"), ("B", "A")], "one root, this one has 0"),
+        ([("R", "S"), ("A", "B"), ("B", "A")], "A, B: not below the root R"),
+        ([("A", "B"), ("A", "C"), ("C", "B")], "node B stands 2 times, below A, C"),
+        ([], "one root, this one has 0"),
+    ],
+)
+def test_bad_edges(edges, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Taxonomy.from_edges(edges)
+
+
 # --- what is wrong is named ---
 
 GOOD = [{"name": "A", "parent": None}, {"name": "B", "parent": "A"}, {"name": "C", "parent": "A", "models": ["M"]}]
@@ -137,7 +290,7 @@ GOOD = [{"name": "A", "parent": None}, {"name": "B", "parent": "A"}, {"name": "C
     [
         ([*GOOD, {"name": "D", "parent": None}], "one root, this one has 2: A, D"),
         ([{"name": "A", "parent": "B"}, {"name": "B", "parent": "A"}], "one root, this one has 0"),
-        ([*GOOD, {"name": "B", "parent": "C"}], "node B stands 2 times"),
+        ([*GOOD, {"name": "B", "parent": "C"}], "node B stands 2 times, below A, C: one parent each"),
         ([*GOOD, {"name": "D", "parent": "X"}], "node D: its parent X is not in the tree"),
         ([*GOOD, {"name": "D", "parent": "D"}], "D: not below the root A"),
         ([*GOOD, {"name": "D", "parent": "E"}, {"name": "E", "parent": "D"}], "D, E: not below the root A"),
@@ -172,7 +325,7 @@ def test_files_that_hold_no_tree(tmp_path, text):
 
 def test_names_that_are_not_there(tmp_path):
     taxonomy = Taxonomy.from_yaml("plasticc")
-    with pytest.raises(FileNotFoundError, match=r"elasticc2, plasticc"):
+    with pytest.raises(FileNotFoundError, match=r"desc, elasticc2, flat, plasticc"):
         Taxonomy.from_yaml(tmp_path / "absent.yaml")
     with pytest.raises(ValueError, match="no leaf for the model SN-unheard-of"):
         taxonomy.node_of(["SNIa-SALT3", "SN-unheard-of"])
@@ -226,3 +379,29 @@ def test_probabilities_are_printed_and_a_path_is_picked_out():
     assert plain != picture(taxonomy, highlight="SLSN")[1]
     with pytest.raises(ValueError, match="no node 'ILOT'"):
         picture(taxonomy, highlight="ILOT")
+
+
+@settings(deadline=None, max_examples=15)
+@given(trees(max_nodes=30), st.booleans())
+def test_blocks_of_an_icicle_fill_their_parents(state, weighted):
+    taxonomy = Taxonomy.from_dict(state)
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(len(taxonomy.leaves))) @ taxonomy.paths[taxonomy.leaf_nodes] if weighted else None
+    edges = block_edges(taxonomy, p)
+    height = edges[:, 1] - edges[:, 0]
+    for parent in set(taxonomy.parents[1:]):
+        children = np.flatnonzero(taxonomy.parents == parent)
+        assert height[children].sum() == pytest.approx(height[parent])
+        assert np.allclose(edges[children[1:], 0], edges[children[:-1], 1]) and np.isclose(edges[children[0], 0], edges[parent, 0])
+    axes = taxonomy.icicle(Figure().subplots(), p)
+    assert len(axes.patches) == len(taxonomy.nodes)
+
+
+@settings(deadline=None, max_examples=15)
+@given(trees(max_nodes=30))
+def test_html_names_every_node_once(state):
+    taxonomy = Taxonomy.from_dict(state)
+    page = taxonomy._repr_html_()
+    for name in taxonomy.nodes:
+        assert len(re.findall(rf"> {name} <", page)) == 1
+    assert page.count("<details") == page.count("</details>") == len(taxonomy.nodes) - len(taxonomy.leaves)

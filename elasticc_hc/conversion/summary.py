@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['DETECTED', 'QUANTILES', 'ORDER', 'COLUMNS', 'object_numbers', 'band_sets', 'summarise', 'missing', 'plot_summary',
-           'missing_by_class', 'plot_missing']
+           'missing_by_class', 'plot_missing', 'families', 'draw_summary']
 
 # %% ../../nbs/01f_summary.ipynb #cell-003
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -138,7 +139,7 @@ def plot_summary(
 def missing_by_class(
     files: str | Path | Iterable,  # Parquet files of objects, or folders of them
     leaf_of: Callable | dict | None = None,  # leaf of the taxonomy by model; None = by model
-) -> pd.DataFrame:                 # share of missing values, a row per class, a column per feature
+) -> pd.DataFrame:                 # share of missing values, a row per class and one for all, a column per feature
     "The share of missing values of every feature column, class by class."
     leaf = (leaf_of.get if isinstance(leaf_of, dict) else leaf_of) or (lambda model: model)
     sums = []
@@ -149,6 +150,7 @@ def missing_by_class(
             names_of = [leaf(model) or model for model in batch["ELASTICC_class"].to_pylist()]
             sums.append(masks.assign(objects=1.0).groupby(names_of).sum())
     total = pd.concat(sums).groupby(level=0).sum()
+    total.loc["all"] = total.sum()
     return total.drop(columns="objects").div(total["objects"], axis=0)
 
 # %% ../../nbs/01f_summary.ipynb #cell-023
@@ -165,3 +167,25 @@ def plot_missing(
     ax.set_xticklabels(shares.columns, rotation=45, ha="right", rotation_mode="anchor")
     ax.figure.colorbar(image, ax=ax, label="share missing")
     return ax
+
+# %% ../../nbs/01f_summary.ipynb #cell-026
+def families(
+    shares: pd.DataFrame,  # as `missing_by_class` returns it
+) -> pd.DataFrame:         # the same with one column per family, such as HOSTGAL_MAG_*
+    "Take the mean over columns that differ in the passband or the quantile."
+    names = [re.sub(r"_[ugrizY]$", "_*", re.sub(r"_Q\d+$", "_Q*", name)) for name in shares]
+    return shares.T.groupby(names, sort=False).mean().T
+
+# %% ../../nbs/01f_summary.ipynb #cell-029
+def draw_summary(
+    summary: pd.DataFrame,  # as `summarise` returns it
+    shares: pd.DataFrame,   # as `missing_by_class` returns it
+):                          # -> the figure
+    "Draw class sizes and detections above, missing values below."
+    shares = families(shares)
+    height = 1 + 0.28 * len(summary)
+    figure = plt.figure(figsize=(max(9, 2.5 + 0.32 * shares.shape[1]), 2 * height + 2), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(height, height + 2))
+    plot_summary(summary, above.subplots(1, 2, sharey=True))
+    plot_missing(shares, below.subplots())
+    return figure

@@ -1,0 +1,91 @@
+"""Speed and memory of the explorer on a large file.
+
+    python bench/explorer.py FILE.parquet [--objects 100000] [--pages 40]
+
+Repeats the objects of FILE under new names until there are enough, in row groups as `elasticc-hc convert` writes them, and
+measures in a fresh process: opening the catalogue and the whole window (imports apart), the memory that takes, turning a page
+(next, and random, which reads another row group), and moving the cut. Kernel side: the drawing in the browser comes on top and
+is seen in tests/test_browser.py. Prints one JSON line per result.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil  # comes with ipykernel
+import pyarrow.parquet as pq
+
+from elasticc_hc.explorer.catalogue import Catalogue, repeat_objects
+
+GOALS = {"open_catalogue": 2000, "open_window": 2000, "next": 200, "random": 200, "cut": 50, "count_detections": 2000}
+
+
+def told(what: str, milliseconds: list[float], **more) -> None:
+    "One JSON line."
+    middle = float(np.median(milliseconds))
+    late = float(np.percentile(milliseconds, 95))
+    result = {"what": what, "median_ms": round(middle, 1), "p95_ms": round(late, 1), "goal_ms": GOALS.get(what)}
+    print(json.dumps(result | more), flush=True)
+
+
+def timed(action) -> float:
+    "Milliseconds that an action takes."
+    start = time.perf_counter()
+    action()
+    return 1000 * (time.perf_counter() - start)
+
+
+def megabytes() -> float:
+    "Memory of this process that is not files mapped into it."
+    used = psutil.Process().memory_info()
+    return (used.rss - used.shared) / 1e6
+
+
+def measure(path: Path, pages: int) -> None:
+    "All measurements; in a process that has done nothing else."
+    from elasticc_hc.classifier import HierarchicalClassifier
+
+    start = time.perf_counter()
+    from elasticc_hc.explorer import Explorer
+
+    told("import", [1000 * (time.perf_counter() - start)])
+    classifier, before = HierarchicalClassifier.from_pretrained("plasticc"), megabytes()
+    opened = []
+    took = timed(lambda: opened.append(Catalogue(path)))
+    told("open_catalogue", [took], objects=len(opened[0]), megabytes=round(megabytes() - before))
+    opened.clear()
+    before = megabytes()
+    took = timed(lambda: opened.append(Explorer(path, classifier)))
+    told("open_window", [took], megabytes=round(megabytes() - before), goal_mb=300)
+    explorer = opened[0]
+    told("next", [timed(lambda: explorer.go(explorer.place + 1)) for _ in range(pages)])
+    told("random", [timed(explorer.jump) for _ in range(pages)])
+    days = np.linspace(0, explorer.buttons.cut.max, pages)
+    told("cut", [timed(lambda day=day: setattr(explorer.hands, "day", float(day))) for day in days])
+    told("count_detections", [timed(explorer.catalogue.count_detections)])
+    told("choose", [timed(lambda: explorer.catalogue.choose(leaf="SN", redshift=(0.1, 0.5), verdicts=explorer.verdicts))])
+    print(json.dumps({"what": "memory_at_the_end", "megabytes": round(megabytes() - before), "goal_mb": 300}), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("file", type=Path, help="Parquet file whose objects are repeated")
+    parser.add_argument("--objects", type=int, default=100_000)
+    parser.add_argument("--pages", type=int, default=40)
+    parser.add_argument("--measure", action="store_true", help="FILE is large already: measure it as it is")
+    options = parser.parse_args()
+    if options.measure:
+        return measure(options.file, options.pages)
+    with tempfile.TemporaryDirectory() as folder:
+        large = Path(folder) / "large.parquet"
+        repeat_objects(large, pq.read_table(options.file), options.objects)
+        subprocess.run([sys.executable, __file__, str(large), "--measure", "--pages", str(options.pages)], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+"""The explorer in a real browser: JupyterLab on the loopback, headless Chromium, keys, mouse, and no request to elsewhere."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from elasticc_hc.explorer.lab import write_notebook
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "nbs" / "data" / "plasticc_sample.parquet"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+SHOTS = Path(os.environ.get("ELASTICC_SCREENSHOTS") or ROOT / "_proc" / "screenshots")  # kept, to be looked at
+WAIT = 60_000  # milliseconds that a step may take on a busy machine
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine; install it: apt-get install chromium")
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; install it: pip install -e '.[dev]'")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The address of a JupyterLab with the explorer's notebook, alone in folders of its own."""
+    folder = tmp_path_factory.mktemp("lab")
+    write_notebook(SAMPLE, "plasticc", folder / "explore.ipynb")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    quiet = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    quiet.parent.mkdir(parents=True)
+    quiet.write_text('{"fetchNews": "false"}')
+    own = {f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
+    refuse = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    settings = {**os.environ, **own, **refuse, "no_proxy": "127.0.0.1,localhost", "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}  # fmt: skip
+    options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
+               "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={folder}",
+               "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+               f"--LabApp.workspaces_dir={folder / 'workspaces'}", f"--LabApp.user_settings_dir={folder / 'settings'}",
+               "--LabApp.extension_manager=readonly"]  # fmt: skip
+    with (folder / "lab.log").open("w") as log:
+        command = [sys.executable, "-m", "jupyterlab", *options]
+        server = subprocess.Popen(command, env=settings, cwd=folder, stdout=log, stderr=log)
+        try:
+            wait_for(f"http://127.0.0.1:{port}/api/status", server, folder / "lab.log")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def wait_for(address, server, log):
+    """Until the server answers."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    for _ in range(240):
+        if server.poll() is not None:
+            break
+        try:
+            return direct.open(address, timeout=2).read()
+        except OSError:
+            time.sleep(0.25)
+    pytest.fail(f"JupyterLab did not start:\n{log.read_text()}", pytrace=False)
+
+
+def run_all(page, address):
+    """Open the notebook, wait until its kernel is idle, run all cells, and wait for the figures."""
+    page.goto(address)
+    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached")
+    page.wait_for_selector('#jp-main-statusbar :text("| Idle")')
+    prompt = page.locator(".jp-CodeCell .jp-InputPrompt").first
+    for _ in range(10):  # a notebook that has just been opened may not hear the first time
+        page.click('.lm-MenuBar-itemLabel:text-is("Run")')
+        page.click('.lm-Menu-itemLabel:text-is("Run All Cells")')
+        page.wait_for_timeout(1500)
+        if prompt.inner_text().strip() != "[ ]:":
+            break
+    page.wait_for_selector(".elasticc-explorer[data-hands=ready]", state="attached")
+    page.wait_for_function("""() => {
+        const plots = [...document.querySelectorAll(".elasticc-explorer .js-plotly-plot")];
+        return plots.filter((plot) => plot._fullData && plot._fullData.length).length >= 2;
+    }""")
+
+
+@pytest.fixture(scope="module")
+def seen(lab):
+    """The page with the explorer running, and what it asked for and complained about."""
+    requests, complaints = [], []
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1500, "height": 1300})
+        page.set_default_timeout(WAIT)
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        try:
+            run_all(page, f"{lab}/lab/tree/explore.ipynb?reset")
+        except Exception:
+            shoot(page, "0_did_not_start")
+            raise
+        yield page, requests, complaints
+        browser.close()
+
+
+def shoot(page, name):
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"{name}.png")
+
+
+STATE = """() => {
+  const plots = [...document.querySelectorAll(".elasticc-explorer .js-plotly-plot")];
+  const card = plots.find((plot) => (plot._fullLayout.shapes || []).some((shape) => shape.name === "cut"));
+  const icicle = plots.find((plot) => plot._fullData[0].type === "icicle");
+  const list = (values) => values == null ? [] : Array.from(values);
+  const axis = card._fullLayout.xaxis, box = card.getBoundingClientRect(), size = card._fullLayout._size;
+  const cut = card._fullLayout.shapes.find((shape) => shape.name === "cut"), veil = card._fullLayout.shapes.find((s) => s.name === "veil");
+  return {
+    status: document.querySelector(".elasticc-explorer [role=status]").innerText,
+    alert: (document.querySelector(".elasticc-explorer [role=alert]") || {innerText: ""}).innerText,
+    points: card._fullData.slice(0, 12).map((trace) => list(trace.x)), flux: card._fullData.slice(0, 12).map((trace) => list(trace.y)),
+    areas: card._fullData.filter((trace) => trace.stackgroup).map((trace) => [card.data[trace.index].name, list(trace.y)]),
+    cut: cut.x0, veil: [veil.x0, veil.x1, veil.visible], node: Object.fromEntries(icicle._fullData[0].ids.map((id, i) => [id, icicle._fullData[0].text[i]])),
+    drawn: card.querySelectorAll(".scatterlayer .point").length, title: icicle._fullLayout.title.text,
+    line: [box.left + axis._offset + axis.c2p(cut.x0), box.top + size.t + size.h / 2], zero: box.left + axis._offset + axis.c2p(0),
+    lines: card.querySelectorAll(".shapelayer path").length,
+  };
+}"""  # noqa: E501
+
+
+def state(page, until=lambda now: True):
+    """What the page shows, when it shows what is waited for."""
+    end = time.monotonic() + WAIT / 1000
+    while True:
+        now = page.evaluate(STATE)
+        if until(now):
+            return now
+        assert time.monotonic() < end, f"the page still says: {now['status']} {now['alert']}"
+        page.wait_for_timeout(50)
+
+
+def snid(now):
+    return now["status"].split(",")[0].strip()
+
+
+def n_points(now):
+    return sum(map(len, now["points"]))
+
+
+def shows_the_first_object(seen):
+    from elasticc_hc.explorer.catalogue import Catalogue
+
+    page, *_ = seen
+    first = Catalogue(SAMPLE).fetch(0)
+    now = state(page, lambda now: snid(now) == first.SNID)
+    assert n_points(now) == len(first) and now["drawn"] > 0
+    flux = np.sort(np.concatenate([np.array(values) for values in now["flux"]]))
+    np.testing.assert_allclose(flux, np.sort(first.curves.FLUXCAL * 36.3078), rtol=1e-4)
+    assert [name for name, _ in now["areas"]] == ["SN", "Fast", "Long", "Periodic", "AGN"]
+    np.testing.assert_allclose(np.sum([heights for _, heights in now["areas"]], axis=0), 1, atol=1e-4)
+    shoot(page, "1_first_object")
+
+
+def next_previous_random_by_button_and_key(seen):
+    page, *_ = seen
+    first = state(page)
+    page.click('.elasticc-explorer button:has-text("next")')
+    second = state(page, lambda now: snid(now) != snid(first))
+    assert second["flux"] != first["flux"] and n_points(second) > 0
+    page.focus(".elasticc-explorer")
+    page.keyboard.press("ArrowLeft")
+    again = state(page, lambda now: snid(now) == snid(first))
+    assert again["flux"] == first["flux"]
+    page.keyboard.press("ArrowRight")
+    state(page, lambda now: snid(now) == snid(second))
+    page.keyboard.press("r")
+    jumped = state(page, lambda now: snid(now) not in (snid(first), snid(second)))
+    assert jumped["flux"] != second["flux"]
+    assert page.locator(".jp-CodeCell .jp-InputArea").count() == 1, "r has not turned the cell into text"
+    page.click('.elasticc-explorer button:has-text("random")')
+    assert snid(state(page, lambda now: snid(now) != snid(jumped))) != snid(jumped)
+
+
+def choose_by_class_and_name(seen):
+    page, *_ = seen
+    page.locator(".elasticc-explorer select").nth(0).select_option(label="PLAsTiCC-62")
+    chosen = state(page, lambda now: "of 16 chosen" in now["status"])
+    assert "is SNIb/c" in chosen["status"]
+    field = page.locator('.elasticc-explorer input[placeholder="SNID"]')
+    field.fill("19213")
+    field.press("Enter")
+    named = state(page, lambda now: snid(now) == "19213")
+    assert n_points(named) == 351
+    field.fill("19212")
+    field.press("Enter")
+    assert "the nearest are 19213" in state(page, lambda now: now["alert"])["alert"]
+    shoot(page, "2_no_such_object")
+
+
+def dragging_the_cut_line_winds_back(seen):
+    page, *_ = seen
+    page.locator(".elasticc-explorer button", has_text=re.compile("^leaf$")).click()
+    whole = state(page, lambda now: len(now["areas"]) == 14)
+    page.mouse.move(*whole["line"])
+    page.mouse.down()
+    target = whole["zero"] + 0.2 * (whole["line"][0] - whole["zero"])
+    page.mouse.move((whole["line"][0] + target) / 2, whole["line"][1], steps=5)
+    half = state(page, lambda now: now["cut"] < 0.7 * whole["cut"])  # follows while the button is still down
+    assert half["title"] != whole["title"]
+    page.mouse.move(target, whole["line"][1], steps=5)
+    early = state(page, lambda now: abs(now["line"][0] - target) < 2)
+    page.mouse.up()
+    assert early["veil"][0] == early["cut"] and early["veil"][1] > 1000 and early["veil"][2]
+    assert early["node"] != whole["node"], "the tree says what was known then"
+    assert early["areas"] == whole["areas"] and early["flux"] == whole["flux"], "nothing else has changed"
+    shoot(page, "3_cut_dragged")
+
+
+def slider_is_the_twin_of_the_line(seen):
+    page, *_ = seen
+    before = state(page)
+    handle = page.locator(".elasticc-explorer .noUi-handle").last
+    handle.focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    after = state(page, lambda now: now["cut"] > before["cut"])
+    assert snid(after) == snid(before), "arrows on the slider belong to the slider"
+
+
+def folded_view(seen):
+    page, *_ = seen
+    page.locator(".elasticc-explorer select").nth(0).select_option(label="PLAsTiCC-92")
+    state(page, lambda now: "is RR Lyrae" in now["status"])
+    page.locator('.elasticc-explorer input[type="checkbox"]').first.check()
+    page.wait_for_function("""() => [...document.querySelectorAll(".elasticc-explorer .js-plotly-plot")].some(
+        (plot) => /folded at 0\\.\\d+ days/.test((plot._fullLayout.title || {}).text || ""))""")
+    page.wait_for_timeout(500)
+    shoot(page, "4_folded")
+
+
+def nothing_left_the_machine_and_nobody_complained(seen):
+    page, requests, complaints = seen
+    away = [url for url in requests if not re.match(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:|about:", url)]
+    assert requests and not away
+    assert not complaints, "\n".join(complaints)
+    assert page.locator(".jp-OutputArea-output[data-mime-type*=error], .jp-RenderedText:has-text('Traceback')").count() == 0
+
+
+def test_the_explorer_in_a_browser(seen):
+    """One test: each step goes on where the last one stopped, and tests are dealt out to two processes."""
+    steps = (
+        shows_the_first_object,
+        next_previous_random_by_button_and_key,
+        choose_by_class_and_name,
+        dragging_the_cut_line_winds_back,
+        slider_is_the_twin_of_the_line,
+        folded_view,
+        nothing_left_the_machine_and_nobody_complained,
+    )
+    for step in steps:
+        try:
+            step(seen)
+        except Exception:
+            shoot(seen[0], f"failed_{step.__name__}")
+            raise

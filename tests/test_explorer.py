@@ -1,0 +1,157 @@
+"""The explorer without a browser: bad input is said in the window, whatever it is."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from elasticc_hc.classifier import HierarchicalClassifier
+from elasticc_hc.explorer import Explorer
+from elasticc_hc.explorer.catalogue import Catalogue
+
+SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return HierarchicalClassifier.from_pretrained("plasticc")
+
+
+@pytest.fixture(scope="module")
+def table():
+    return pq.read_table(SAMPLE)
+
+
+def said(explorer):
+    """The message, which must stand there as an alert and not hold a traceback."""
+    text = explorer.message.value
+    assert 'role="alert"' in text and "Traceback" not in text, text
+    return text
+
+
+def written(path, table):
+    pq.write_table(table, path)
+    return path
+
+
+def with_curve(table, row, **columns):
+    """The table with one object's observations replaced."""
+    curve = table["lightcurve"][row].as_py() | columns
+    curves = table["lightcurve"].to_pylist()
+    curves[row] = curve
+    return table.set_column(table.schema.get_field_index("lightcurve"), "lightcurve", pa.array(curves, table["lightcurve"].type))
+
+
+def shown(explorer):
+    return sum(len(trace.x) for trace in explorer.card.data[:12])
+
+
+def test_not_parquet_and_not_there(tmp_path):
+    (tmp_path / "text.parquet").write_text("no")
+    assert "not a Parquet file" in said(Explorer(tmp_path / "text.parquet"))
+    assert "no such file" in said(Explorer(tmp_path / "nothing.parquet"))
+    assert "no such file" in said(Explorer(tmp_path))
+
+
+def test_without_lightcurve(tmp_path, table):
+    assert "no column lightcurve" in said(Explorer(written(tmp_path / "a.parquet", table.drop_columns(["lightcurve"]))))
+
+
+def test_run_that_is_none(tmp_path):
+    assert "no checkpoint.json there" in said(Explorer(SAMPLE, tmp_path))
+
+
+def test_unknown_band_is_said_and_the_next_object_still_shown(tmp_path, table, classifier):
+    n = len(table["lightcurve"][0].as_py()["MJD"])
+    path = written(tmp_path / "a.parquet", with_curve(table.slice(0, 3), 0, BAND=["w"] * n))
+    explorer = Explorer(path, classifier)
+    assert "only the LSST passbands" in said(explorer) and shown(explorer) == 0
+    explorer.buttons.next.click()
+    assert not explorer.message.value and shown(explorer) == len(explorer.source)
+
+
+def test_undetected_and_single_point(tmp_path, table, classifier):
+    n = len(table["lightcurve"][0].as_py()["MJD"])
+    changed = with_curve(table.slice(0, 3), 0, PHOTFLAG=[0] * n)
+    changed = with_curve(changed, 1, MJD=[60000.0], BAND=["r"], PHOTFLAG=[6144], FLUXCAL=[30.0], FLUXCALERR=[3.0])
+    changed = with_curve(changed, 2, MJD=[], BAND=[], PHOTFLAG=[], FLUXCAL=[], FLUXCALERR=[])
+    explorer = Explorer(written(tmp_path / "a.parquet", changed), classifier)
+    assert "has no detection" in said(explorer) and shown(explorer) == n and explorer.buttons.cut.disabled
+    explorer.buttons.next.click()
+    assert not explorer.message.value and shown(explorer) == 1 and len(explorer.story) == 1
+    explorer.buttons.fold.value = True
+    assert "too few for a period" in said(explorer)
+    explorer.buttons.next.click()
+    assert shown(explorer) == 0
+
+
+def test_taxonomy_that_does_not_fit(tmp_path, table, classifier):
+    place = table.schema.get_field_index("ELASTICC_class")
+    strange = table.slice(0, 4).set_column(place, "ELASTICC_class", pa.array(["Nova"] * 4))
+    explorer = Explorer(written(tmp_path / "a.parquet", strange), classifier)
+    assert "knows none of the models in this file; no leaf for Nova" in said(explorer) and shown(explorer) > 0
+    explorer.filters.right.value = True
+    assert "no object satisfies" in said(explorer)
+
+
+def test_without_labels_and_without_classifier(tmp_path, table):
+    bare = table.slice(0, 4).drop_columns(["ELASTICC_class"])
+    explorer = Explorer(written(tmp_path / "a.parquet", bare))
+    assert not explorer.message.value and shown(explorer) == len(explorer.source) and explorer.icicle is None
+    explorer.buttons.level.value = "leaf"
+    explorer.buttons.random.click()
+    assert shown(explorer) == len(explorer.source)
+
+
+def test_empty_file(tmp_path, table):
+    assert "no object satisfies" in said(Explorer(written(tmp_path / "a.parquet", table.slice(0, 0))))
+
+
+def test_snid_that_is_not_there(classifier):
+    explorer = Explorer(SAMPLE, classifier)
+    for wrong in ("19212", "SN2027x", "<script>", "'"):
+        explorer.buttons.snid.value = wrong
+        assert "the nearest are" in said(explorer) and "<script>" not in explorer.message.value
+
+
+def test_large_file_is_not_classified_unasked(monkeypatch, classifier):
+    monkeypatch.setattr("elasticc_hc.explorer.FEW", 10)
+    explorer = Explorer(SAMPLE, classifier)
+    explorer.filters.right.value = False
+    assert "press “classify all”" in said(explorer)
+    explorer.buttons.classify.click()
+    assert explorer.verdicts.predicted.max() > 0 and "224 objects classified" in explorer.message.value
+    explorer.filters.confidence.value = (0.9, 1.0)
+    assert (explorer.verdicts.right[explorer.rows] == 0).all() and (explorer.verdicts.confidence[explorer.rows] >= 0.9).all()
+
+
+def test_next_reads_each_row_group_once(tmp_path, table, monkeypatch):
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=56)
+    catalogue, reads = Catalogue(tmp_path / "a.parquet"), []
+    read = catalogue.file.read_row_group
+
+    class Counted:
+        metadata, schema_arrow = catalogue.file.metadata, catalogue.file.schema_arrow
+
+        def read_row_group(self, group, **options):
+            reads.append(group)
+            return read(group, **options)
+
+    catalogue.file = Counted()
+    names = [catalogue.fetch(row).SNID for row in range(len(catalogue))]
+    assert names == table["SNID"].to_pylist() and reads == [0, 1, 2, 3]
+
+
+def test_story_is_the_prediction_at_every_cut(classifier):
+    explorer = Explorer(SAMPLE, classifier)
+    for _ in range(5):
+        explorer.buttons.random.click()
+        if explorer.story is None:
+            continue
+        for day in (0.0, 1.0, 8.0, 64.0):
+            explorer.buttons.cut.value = min(day, explorer.buttons.cut.max)
+            predicted = classifier.predict(explorer.source.curves, [explorer.buttons.cut.value]).probabilities[0, 0]
+            leaves = classifier.taxonomy.leaf_nodes
+            np.testing.assert_allclose(np.array(explorer.icicle.data[0].values)[leaves], predicted[leaves], atol=1e-5)

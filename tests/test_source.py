@@ -1,0 +1,80 @@
+"""One object: what it writes and reads back, and what it says to bad input."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from elasticc_hc.lightcurves import BANDS, LightCurves
+from elasticc_hc.periods import periodogram, phases
+from elasticc_hc.source import LSSTSource
+
+SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"
+WHOLE = LightCurves.from_parquet(SAMPLE)
+
+
+@given(st.floats(1e-3, 1e4), st.lists(st.floats(-1e5, 1e5), min_size=1, max_size=20), st.floats(-3, 3))
+def test_phases_come_back_after_a_period(period, days, shift):
+    phase = phases(np.array(days), period, shift)
+    assert ((phase >= 0) & (phase <= 1)).all()
+    turn = 2 * np.pi * (phases(np.array(days) + period, period, shift) - phase)
+    assert np.allclose(np.cos(turn), 1, atol=1e-4)
+
+
+@given(st.floats(0.1, 30), st.floats(0, 6.28), st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_a_known_period_is_found(period, angle, seed):
+    rng = np.random.default_rng(seed)
+    mjd = np.sort(60000 + rng.uniform(0, 400, 120))
+    band = rng.integers(0, 3, 120).astype(np.int8)
+    flux = (100 * np.sin(2 * np.pi * mjd / period + angle) + 5 * rng.standard_normal(120)).astype(np.float32)
+    flags, error = np.full(120, 4096, np.int32), np.full(120, 5, np.float32)
+    star = LightCurves(WHOLE.header.iloc[:1], np.array([0, 120]), mjd, band, flags, flux, error)
+    assert abs(periodogram(star, shortest_days=0.08, longest_days=50).period_days / period - 1) < 0.01
+
+
+@pytest.mark.parametrize("row", range(0, len(WHOLE), 16))
+def test_every_class_is_drawn_in_every_way(row):
+    import matplotlib.pyplot as plt
+
+    source = LSSTSource(WHOLE[row])
+    for options in ({}, {"mag": True}, {"fold": 1.5}, {"fold": 1.5, "mag": True, "phase": 0.3}, {"bands": "gr"}):
+        ax = source.plot_flux_curve(**options)
+        ax.figure.canvas.draw()
+        plt.close(ax.figure)
+    assert len(source.to_timeseries()) == len(source)
+    assert source._repr_html_().count("<tr>") >= 7
+
+
+def test_one_point_and_none():
+    source = LSSTSource(WHOLE[0])
+    first = LSSTSource(source.curves.select(np.arange(len(source)) == np.flatnonzero(source.curves.detected)[0]))
+    none = LSSTSource(source.curves.select(np.zeros(len(source), bool)))
+    for few in (first, none):
+        few.plot_flux_curve(mag=True).figure.canvas.draw()
+        assert "source" in few._repr_html_()
+        with pytest.raises(ValueError, match="too few for a period"):
+            few.find_period()
+
+
+def test_unknown_band_names_the_band():
+    with pytest.raises(ValueError, match="no band w"):
+        LSSTSource(WHOLE[0]).plot_flux_curve(bands="gw")
+
+
+def test_host_with_and_without_magnitudes():
+    source = LSSTSource(WHOLE[0])
+    header = source.curves.header.assign(**{f"HOSTGAL_MAG_{band}": 20.0 + i for i, band in enumerate(BANDS)})
+    assert len(LSSTSource(replace(source.curves, header=header)).plot_host().containers) == 6
+    assert source.plot_host().texts[0].get_text() == "no host magnitudes"
+
+
+def test_csv_is_whole_or_not_there(tmp_path):
+    source = LSSTSource(WHOLE[0])
+    with pytest.raises(OSError):
+        source.to_csv(tmp_path / "no" / "such.csv")
+    source.to_csv(tmp_path / "one.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["one.csv"]
