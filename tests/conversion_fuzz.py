@@ -183,8 +183,8 @@ DAMAGES = {"bit flips": either(flip), "truncated": either(truncate), "header": h
 # ---- what is right -------------------------------------------------------------------------------------------------
 def text(value):
     """A text cell as astropy gives it, up to the first NUL."""
-    value = value.decode() if isinstance(value, bytes) else str(value)
-    return value.partition("\0")[0].strip()
+    value = value if isinstance(value, bytes) else str(value).encode()
+    return value.partition(b"\0")[0].decode().strip()
 
 
 def table_of(path, undamaged):

@@ -1,7 +1,6 @@
 """Conversion in trouble: kills, a full disk, two runs at once, no permission, repeated objects, a Dask cluster."""
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -20,7 +19,9 @@ from conversion_files import SAMPLE, sample, write_pair
 from elasticc_hc.conversion.accounts import COUNTS
 from elasticc_hc.conversion.combine import WORK, combine
 from elasticc_hc.conversion.convert import convert
+from elasticc_hc.conversion.parquet import write_objects
 from elasticc_hc.conversion.snana import Pair, find_pairs, read_pair
+from elasticc_hc.conversion.summary import summarise
 from elasticc_hc.conversion.workers import processes
 from elasticc_hc.conversion.workfolder import locked
 
@@ -93,33 +94,14 @@ def test_fuzz():
 
 
 # ---- no room -------------------------------------------------------------------------------------------------------
-@pytest.fixture
-def little_room():
-    """Files of this process cannot grow beyond a limit; a function sets it, in bytes."""
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, old)
-
-
-@pytest.mark.parametrize("limit", [0, 100, 5_000, 20_000, 40_000])
-def test_a_full_disk_is_one_line(tmp_path, snana, little_room, limit):
+def test_a_full_disk_is_one_line(tmp_path, snana):
     convert(snana, tmp_path / "old")
-    before = contents(tmp_path / "old")
-    little_room(limit)
-    lines = [message(OSError, convert, snana, tmp_path / "new"),
-             message(OSError, convert, snana, tmp_path / "old", overwrite=True),
-             message(OSError, convert, snana, tmp_path / "new", on_error="skip")]
-    little_room(resource.RLIM_INFINITY)
-    assert all("no room to write it" in line and str(tmp_path) in line for line in lines)
+    before, limits = contents(tmp_path / "old"), ["0", "100", "5000", "20000", "40000"]
+    command = [sys.executable, Path(__file__).parent / "conversion_room.py", tmp_path, SAMPLE, *limits]
+    lines = sum(json.loads(subprocess.run(command, check=True, capture_output=True).stdout), [])
+    assert len(lines) == 4 * len(limits)
+    assert all("no room to write it" in line and str(tmp_path) in line and "\n" not in line for line in lines)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "old"] and contents(tmp_path / "old") == before
-
-
-@pytest.mark.parametrize("limit", [0, 5_000, 100_000])
-def test_a_full_disk_when_combining(tmp_path, little_room, limit):
-    little_room(limit)
-    line = message(OSError, combine, SAMPLE, tmp_path / "new")
-    assert "no room to write it" in line and str(tmp_path / "new") in line
-    assert not list(tmp_path.iterdir())
 
 
 # ---- two at once, no permission ------------------------------------------------------------------------------------
@@ -213,7 +195,7 @@ def test_bad_pairs_are_left_out_and_named(tmp_path, snana):
 def test_nothing_usable_is_an_error(tmp_path, snana):
     for path in snana.rglob("*_HEAD*"):
         path.write_bytes(b"no FITS")
-    assert "none of its 12 pairs" in message(ValueError, convert, snana, tmp_path / "out", on_error="skip")
+    assert "none of the 12 pairs" in message(ValueError, convert, snana, tmp_path / "out", on_error="skip")
     assert "choose one of stop, skip" in message(ValueError, convert, snana, tmp_path / "out", on_error="perhaps")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
@@ -244,6 +226,62 @@ def test_the_command_says_what_was_left_out(tmp_path, snana):
     report = json.loads((tmp_path / "out" / "conversion.json").read_text())
     assert report["command"].endswith("--on-error skip") and report["command"].startswith("elasticc-hc convert")
     assert report["seed"] is None and set(report["versions"]) == {"elasticc_hc", "astropy", "numpy", "pyarrow"}
+
+
+# ---- files of other programs ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize("change", [
+    lambda table: table.drop_columns("lightcurve"), lambda table: table.drop_columns("SNID"),
+    lambda table: table.set_column(0, "SNID", pa.array(range(len(table)))),
+    lambda table: table.drop_columns("lightcurve").append_column("lightcurve", table["SNID"]),
+    lambda table: table.drop_columns("lightcurve").append_column("lightcurve", pa.array([{"flux": [1.0]}] * len(table))),
+    lambda table: table.flatten(),
+])
+def test_parquet_of_another_program(tmp_path, change):
+    pq.write_table(change(pq.read_table(SAMPLE)), tmp_path / "other.parquet")
+    for call in (combine, summarise):
+        args = ([SAMPLE, tmp_path / "other.parquet"],) + ((tmp_path / "out",) if call is combine else ())
+        line = message(ValueError, call, *args)
+        assert "other.parquet: Parquet of another program" in line and not (tmp_path / "out").exists()
+
+
+def test_a_damaged_parquet_is_named(tmp_path):
+    rng = np.random.default_rng(0)
+    write_objects(tmp_path / "whole.parquet", [pq.read_table(SAMPLE)], pq.read_schema(SAMPLE))
+    whole = (tmp_path / "whole.parquet").read_bytes()
+    for i in range(60):
+        data = bytearray(whole)
+        at = rng.integers(4, len(data) - 40)
+        data[at:at + 32] = rng.bytes(32)
+        path = tmp_path / f"{i}.parquet"
+        path.write_bytes(data if i % 4 else data[:at])
+        try:
+            combine(path, tmp_path / str(i))
+            both = pa.concat_tables(pq.read_table(tmp_path / str(i) / f"{side}.parquet") for side in ("train", "test"))
+            assert both.sort_by("SNID").equals(pq.read_table(SAMPLE).sort_by("SNID")), f"{i}: damage went unnoticed"
+        except (ValueError, OSError) as error:
+            assert "\n" not in str(error) and (str(path) in str(error) or "SNID" in str(error)), error
+            assert not (tmp_path / str(i)).exists()
+
+
+# ---- summaries -----------------------------------------------------------------------------------------------------
+def test_the_summary_as_table_json_and_figure(tmp_path):
+    def call(*options):
+        command = [Path(sys.executable).parent / "elasticc-hc", "summary", SAMPLE, "--taxonomy", "plasticc", *options]
+        return subprocess.run(command, capture_output=True, text=True)
+    figure = tmp_path / "summary.svg"
+    written = call("--json", "--figure", figure)
+    rows = {row["leaf"]: row for row in json.loads(written.stdout)}
+    objects = sample()
+    assert rows["all"]["objects"] == len(objects)
+    assert rows["all"]["observations"] == sum(len(curve["MJD"]) for curve in objects["lightcurve"])
+    assert rows["AGN"]["missing by column"]["HOSTGAL_SPECZ"] == 0 and rows["EB"]["missing by column"]["HOSTGAL_SPECZ"] == 1
+    assert rows["all"]["missing by column"]["HOSTGAL_SPECZ"] == pytest.approx(objects["HOSTGAL_SPECZ"].isna().mean())
+    assert rows["all"]["detections"] == sum(((c["PHOTFLAG"] & 4096) > 0).sum() for c in objects["lightcurve"])
+    assert b"<svg" in figure.read_bytes() and [path.name for path in tmp_path.iterdir()] == ["summary.svg"]
+    again = call("--figure", figure)
+    assert again.returncode == 1 and "summary.svg exists" in again.stderr
+    table = call().stdout
+    assert "HOSTGAL_SPECZ" in table and "35.7%" in table and "detections" in table
 
 
 # ---- a cluster -----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from .accounts import versions
-from .parquet import HEADER_COST, open_objects, parquet_files, room_for, row_groups, write_objects
+from .parquet import HEADER_COST, open_objects, parquet_files, read_objects, room_for, row_groups, write_objects
 from .schema import conform
 from .workfolder import REPORT, locked
 
@@ -71,8 +71,8 @@ def read_batches(
     "Stream the objects of many files."
     def batches():
         for path in files:
-            for batch in open_objects(path).iter_batches(batch_size=2000):
-                yield conform(pa.Table.from_batches([batch]), schema)
+            for table in read_objects(path):
+                yield conform(table, schema)
     return row_groups(batches(), budget)
 
 # %% ../../nbs/01e_combine.ipynb #cell-019
@@ -148,15 +148,20 @@ def combine(
         counts = _write(piles, work, schema, test_fraction, seed)
         report = _report(files, counts, {"test_fraction": test_fraction, "seed": seed, "command": command})
         (work / REPORT).write_text(json.dumps(report, indent=1))
-        for name in RESULTS:  # never an old training file beside a new test file
-            (out / name).unlink(missing_ok=True)
-        for name in RESULTS:
-            os.replace(work / name, out / name)
+        _publish(work, out)
     return counts
 
 # %% ../../nbs/01e_combine.ipynb #cell-027
 WORK = ".combine.partial"  # folder within the output folder, removed in the end
 RESULTS = (*(f"{side}.parquet" for side in SIDES), REPORT)
+
+
+def _publish(work, out):
+    "Put the results in their places: never an old training file beside a new test file."
+    for name in RESULTS:
+        (out / name).unlink(missing_ok=True)
+    for name in RESULTS:
+        os.replace(work / name, out / name)
 
 
 def _report(files, counts, entries):

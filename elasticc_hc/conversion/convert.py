@@ -197,20 +197,14 @@ def convert(
 ) -> dict:                       # the report, as in conversion.json
     "Convert SNANA files to one Parquet per model; raises ValueError or OSError with one line for bad input."
     folder, out, bad = Path(folder), Path(out), []
-    if on_error not in ON_ERROR:
-        raise ValueError(f"on_error is {on_error!r}; choose one of {', '.join(ON_ERROR)}")
-    leave = (lambda pair, reason: bad.append((pair, reason))) if on_error == "skip" else None
-    pairs = find_pairs(folder, leave)
+    pairs = find_pairs(folder, _leave(bad, on_error))
     check_out(folder, out, overwrite)
     options = {"all_columns": all_columns, "truth": truth, "on_error": on_error}
     with work_folder(out.absolute(), describe_input([*pairs, *(pair for pair, _ in bad)], options)) as work:
-        wanted = union_schema(pairs, all_columns, truth, leave)
-        pairs = _usable(pairs, bad, folder)
-        with cluster(scheduler) if scheduler else processes(jobs) as (pool, at_once):
-            accounts = _work(pairs, work, wanted, options, (pool, at_once), progress)
-        accounts = sorted([*accounts, *(leave_out(*item) for item in bad)], key=lambda a: (a["model"], a["head"], a["phot"]))
-        report = make_report(folder, accounts, options, command)
-        (work / REPORT).write_text(json.dumps(report, indent=1))
+        with cluster(scheduler) if scheduler else processes(jobs) as hands:
+            report = make_report(folder, _accounts(pairs, bad, work, options, hands, progress), options, command)
+        with aside(work / REPORT) as partial:
+            partial.write_text(json.dumps(report, indent=1))
     return report
 
 # %% ../../nbs/01d_convert.ipynb #cell-017
@@ -224,12 +218,22 @@ def describe_input(
     return {"files": files, "options": options}
 
 
-def _usable(pairs, bad, folder):
-    "The pairs that are not bad; raises ValueError where there are none."
+def _leave(bad, on_error):
+    "What to do with a bad pair: None = raise its error, or note it and its reason in a list."
+    if on_error not in ON_ERROR:
+        raise ValueError(f"on_error is {on_error!r}; choose one of {', '.join(ON_ERROR)}")
+    return (lambda pair, reason: bad.append((pair, reason))) if on_error == "skip" else None
+
+
+def _accounts(pairs, bad, work, options, hands, progress):
+    "Convert what can be read; the accounts of all pairs, those that cannot be read among them."
+    wanted = union_schema(pairs, options["all_columns"], options["truth"], _leave(bad, options["on_error"]))
     unusable = {pair for pair, _ in bad}
-    if not set(pairs) - unusable:
-        raise ValueError(f"{folder}: none of its {len(unusable)} pairs can be read; the first: {bad[0][1]}")
-    return [pair for pair in pairs if pair not in unusable]
+    usable = [pair for pair in pairs if pair not in unusable]
+    if not usable:
+        raise ValueError(f"none of the {len(unusable)} pairs can be read; the first: {bad[0][1]}")
+    accounts = _work(usable, work, wanted, options, hands, progress) + [leave_out(*item) for item in bad]
+    return sorted(accounts, key=lambda account: (account["model"], account["head"], account["phot"]))
 
 # %% ../../nbs/01d_convert.ipynb #cell-018
 def _work(pairs, work, wanted, options, hands, progress):

@@ -22,7 +22,7 @@ def dictionary(
 ) -> pd.DataFrame:                       # unit, description, missing and role, by name
     "The dictionary of columns as a table."
     rows = {name: describe(name.rstrip("*")) for name in (every_column() if names is None else names)}
-    table = [(column.unit, column.description, ", ".join(map(str, column.missing)), column.role) for column in rows.values()]
+    table = [(column.unit, column.description.strip(": "), ", ".join(map(str, column.missing)), column.role) for column in rows.values()]
     return pd.DataFrame(table, index=pd.Index(rows, name="column"), columns=COLUMNS)
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FULL', 'ROW_GROUP', 'HEADER_COST', 'room_for', 'aside', 'row_groups', 'encodings', 'write_objects', 'open_objects',
-           'parquet_files']
+           'read_objects', 'parquet_files']
 
 # %% ../../nbs/01a_parquet.ipynb #cell-003
 import errno
@@ -101,7 +101,7 @@ def write_objects(
     "Write a stream of tables as one Parquet file, whole or not at all."
     count = 0
     with aside(path) as partial:
-        settings = dict(compression="zstd", compression_level=level, **encodings(schema))
+        settings = dict(compression="zstd", compression_level=level, write_page_checksum=True, **encodings(schema))
         with pq.ParquetWriter(partial, schema, **settings) as writer:
             for group in row_groups(tables, budget):
                 writer.write_table(group, row_group_size=len(group))
@@ -116,15 +116,40 @@ def open_objects(
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        found = pq.ParquetFile(path)
+        found = pq.ParquetFile(path, page_checksum_verification=True)
     except pa.ArrowInvalid:
         raise ValueError(f"{path}: not a Parquet file, or a damaged one") from None
-    for name in ("SNID", "ELASTICC_class", "lightcurve"):
-        if name not in found.schema_arrow.names:
-            raise ValueError(f"{path}: Parquet of another program (no column {name}); give files made by convert")
+    types = {part.name: part.type for part in found.schema_arrow}
+    for name, right in {"SNID": _is_text, "ELASTICC_class": _is_text, "lightcurve": _is_nested}.items():
+        if name not in types or not right(types[name]):
+            what = "no column" if name not in types else "another kind of column"
+            raise ValueError(f"{path}: Parquet of another program ({what} {name}); give files made by convert")
     return found
 
+
+def _is_text(type):
+    return pa.types.is_string(type) or pa.types.is_large_string(type)
+
+
+def _is_nested(type):
+    "Is it a struct of lists, one of them MJD?"
+    return pa.types.is_struct(type) and "MJD" in [part.name for part in type] and all(pa.types.is_list(p.type) for p in type)
+
 # %% ../../nbs/01a_parquet.ipynb #cell-024
+def read_objects(
+    path: str | Path,            # a Parquet file of objects
+    rows: int = 2000,            # objects in a table at most
+    columns: list | None = None,  # columns to read, None = all
+) -> Iterator[pa.Table]:         # the objects, in order
+    "Stream the objects of a file; raises ValueError for a damaged one."
+    opened = open_objects(path)
+    try:
+        for batch in opened.iter_batches(batch_size=rows, columns=columns):
+            yield pa.Table.from_batches([batch])
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: damaged Parquet file ({str(error).splitlines()[0][:80]})") from None
+
+# %% ../../nbs/01a_parquet.ipynb #cell-027
 def parquet_files(
     given: str | Path | Iterable,  # a Parquet file, a folder of them, or several of either
 ) -> list[Path]:                   # the files, folders expanded by name

@@ -66,13 +66,18 @@ def find_pairs(
     if not found:
         raise FileNotFoundError(f"{folder}: no *_HEAD.FITS(.gz) with a *_PHOT.FITS(.gz) in it")
     pairs = [Pair(key[0], found[key].get("HEAD"), found[key].get("PHOT")) for key in sorted(found)]
-    for pair in pairs:
-        if not (pair.head and pair.phot):
-            reason = f"{pair.head or pair.phot}: its {'PHOT' if pair.head else 'HEAD'} file is missing"
-            if not half:
-                raise FileNotFoundError(reason)
-            half(pair, reason)
-    return [pair for pair in pairs if pair.head and pair.phot]
+    return [pair for pair in pairs if _is_whole(pair, half)]
+
+
+def _is_whole(pair, half):
+    "Are both files there? Otherwise an error, or a call of `half`."
+    if pair.head and pair.phot:
+        return True
+    reason = f"{pair.head or pair.phot}: its {'PHOT' if pair.head else 'HEAD'} file is missing"
+    if not half:
+        raise FileNotFoundError(reason)
+    half(pair, reason)
+    return False
 
 
 def _walk(folder):
@@ -203,14 +208,18 @@ def read_pair(
     wanted = schema({name: column.type for name, column in columns.items()},
                     {part.name: part.type.value_type for part in curves.type})
     there, taken = int((~separator).sum()), len(curves.field(0).values)
-    account = {"objects_in": len(head), "objects_out": len(head), "observations_in": there,
-               "observations_out": taken, "rows_from": source if len(head) else "empty"}
-    if there > taken:
-        account["left_out"] = [{"reason": "belong to no object of HEAD", "objects": 0,
-                                "observations": there - taken, "snids": []}]
+    account = _account(len(head), there, taken, source)
     return pa.table([*columns.values(), curves], schema=wanted), account
 
 # %% ../../nbs/01c_snana.ipynb #cell-032
+def _account(objects, there, taken, source):
+    "The account of a pair that was read."
+    account = {"objects_in": objects, "objects_out": objects, "observations_in": there, "observations_out": taken,
+               "rows_from": source if objects else "empty"}
+    lost = {"reason": "belong to no object of HEAD", "objects": 0, "observations": there - taken, "snids": []}
+    return account | ({"left_out": [lost]} if there > taken else {})
+
+
 def _require(found, names, path):
     "Raise ValueError where a column is missing that nothing works without."
     for name in names:

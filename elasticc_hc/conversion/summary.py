@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from .parquet import open_objects, parquet_files
+from .parquet import open_objects, parquet_files, read_objects
 from .schema import describe
 
 # %% ../../nbs/01f_summary.ipynb #cell-005
@@ -67,8 +67,8 @@ def summarise(
     leaf = (leaf_of.get if isinstance(leaf_of, dict) else leaf_of) or (lambda model: model)
     pieces = []
     for path in parquet_files(files):
-        for batch in open_objects(path).iter_batches(2000, columns=_columns(path)):
-            numbers = object_numbers(batch["lightcurve"])
+        for batch in read_objects(path, columns=_columns(path)):
+            numbers = object_numbers(batch["lightcurve"].chunk(0))
             names = {model: leaf(model) or model for model in batch["ELASTICC_class"].unique().to_pylist()}
             numbers["model"] = batch["ELASTICC_class"].to_pandas()
             numbers["name"] = [names[model] for model in numbers["model"]]
@@ -102,13 +102,13 @@ def _row(objects):
 
 # %% ../../nbs/01f_summary.ipynb #cell-014
 def missing(
-    table: pa.Table | pa.RecordBatch,  # objects
-) -> pd.DataFrame:                     # (n_objects, n_features) True where a feature column holds no value
+    table: pa.Table,   # objects
+) -> pd.DataFrame:     # (n_objects, n_features) True where a feature column holds no value
     "Where the feature columns of the header are null or hold a code for missing."
     names = [name for name in table.schema.names if describe(name).role == "feature"]
     masks = {}
     for name in names:
-        values = table[name].to_numpy() if isinstance(table, pa.Table) else table[name].to_numpy(zero_copy_only=False)
+        values = table[name].to_numpy()
         masks[name] = np.isnan(values.astype(float)) | np.isin(values, describe(name).missing)
     return pd.DataFrame(masks, index=range(table.num_rows))
 
@@ -145,7 +145,7 @@ def missing_by_class(
     sums = []
     for path in parquet_files(files):
         names = [name for name in _columns(path) if not name.startswith("lightcurve")]
-        for batch in open_objects(path).iter_batches(20_000, columns=names):
+        for batch in read_objects(path, 20_000, names):
             masks = missing(batch).astype(float)
             names_of = [leaf(model) or model for model in batch["ELASTICC_class"].to_pylist()]
             sums.append(masks.assign(objects=1.0).groupby(names_of).sum())

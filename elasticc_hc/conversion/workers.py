@@ -67,7 +67,7 @@ def cluster(
     except ImportError:
         raise ValueError("a scheduler needs Dask; install it with: pip install 'elasticc_hc[dask]'") from None
     try:
-        client = Client(address, timeout=10, set_as_default=False)
+        client = Client(address, timeout=30, set_as_default=False)
     except (OSError, ValueError) as error:
         raise OSError(f"{address}: no Dask scheduler answers there ({type(error).__name__})") from None
     with client:
