@@ -3,8 +3,8 @@
     python bench/simulation.py [--per-model 1000] [--seed 0] [--models NAME …]
 
 Prints one JSON line per model and one for all: objects and CPU seconds without writing (chunks are simulated until there are
-enough objects) and with writing FITS.gz, the peak memory of the process so far, and the bytes written. Averages are of
-equal numbers of objects: all objects over all seconds.
+enough objects) and with writing FITS.gz, the peak memory of the process, and the bytes written. Averages over models are of equal
+numbers of objects: all objects over all seconds.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main():
         for model in choose_models(options.models):
             results.append(measure(model, options.per_model, options.seed, Path(folder)))
             print(json.dumps({name: round(x, 3) if isinstance(x, float) else x for name, x in results[-1].items()}), flush=True)
-    summed = ("objects", "observations", "seconds", "seconds_writing", "bytes")
+    summed = "objects", "observations", "seconds", "seconds_writing", "bytes"
     total = {name: sum(row[name] for row in results) for name in summed}
     total["per_second"] = total["objects"] / total["seconds"]
     total["per_second_writing"] = total["objects"] / total["seconds_writing"]

@@ -184,7 +184,7 @@ def test_efficiency_matches_the_real_files():
 
 @needs_real
 def test_population_of_a_real_model():
-    """Type Ib from templates: redshift, peak magnitude and visits as in the real files, to a quarter of a KS distance."""
+    """Type Ib from templates: redshift, peak magnitude and number of visits as in the real files, KS below a quarter."""
     from scipy.stats import ks_2samp
 
     real = {"SIM_REDSHIFT_CMB": [], "SIM_PEAKMAG_i": [], "NOBS": []}

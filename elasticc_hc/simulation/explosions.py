@@ -6,7 +6,7 @@
 __all__ = ['STEPS', 'LN_END', 'SOLAR_MASS', 'DAY', 'C', 'SIGMA_SB', 'COBALT_DAYS', 'SOLAR_LUMINOSITY', 'SOLAR_MAGNITUDE',
            'Source', 'grid_days', 'Light', 'visible_days', 'Photosphere', 'shine', 'preview', 'nickel_power',
            'magnetar_power', 'diffusion_days', 'diffuse', 'trapped', 'expanding', 'radiating', 'track', 'luminosity_of',
-           'scaled', 'painted']
+           'scaled', 'painted', 'log_normal', 'truncated']
 
 # %% ../../nbs/16a_explosions.ipynb #cell-003
 from dataclasses import dataclass, fields, replace
@@ -238,3 +238,28 @@ def painted(
     row = blackbody_table(kind)[2, 0]
     ln_r2 = -0.4 * np.log(10) * mag - along(row, (), (ln_t - LN_T[0]) / (LN_T[1] - LN_T[0]))
     return Photosphere(ln_t, ln_r2, np.zeros(len(mag)), scale, kind, **lines)
+
+# %% ../../nbs/16a_explosions.ipynb #cell-028
+def log_normal(
+    rng: np.random.Generator,
+    n: int,  # how many
+    median: float,
+    dex: float,  # standard deviation in decades
+) -> np.ndarray:  # (n,)
+    "Log-normal deviates."
+    return median * 10 ** rng.normal(0, dex, n)
+
+
+def truncated(
+    rng: np.random.Generator,
+    n: int,  # how many
+    mean: float,
+    low: float,  # standard deviation below the mean
+    high: float,  # standard deviation above the mean
+    bounds: tuple,  # least and largest value
+) -> np.ndarray:  # (n,)
+    "A normal distribution with two widths, cut at its bounds (drawn again where it falls outside)."
+    side = np.where(rng.uniform(size=(n, 8)) < low / (low + high), -low, high)
+    draws = mean + side * np.abs(rng.standard_normal((n, 8)))
+    inside = (draws >= bounds[0]) & (draws <= bounds[1])
+    return np.clip(draws[np.arange(n), inside.argmax(1)], *bounds)

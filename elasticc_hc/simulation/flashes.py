@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .explosions import Source
+from .explosions import Source, log_normal
 from .noise import fluxcal
 from .periodic import star_magnitudes, template_magnitudes
 from .rarities import power_law
 from .spectra import along
-from .supernovae import log_normal
 
 # %% ../../nbs/17b_flashes.ipynb #cell-006
 def flare_shape(
@@ -206,7 +205,7 @@ def binary_magnification(
     jacobian = 1 - abs(m1 / (bar - a) ** 2 + m2 / (bar - b) ** 2) ** 2
     return np.where(image, 1 / np.maximum(abs(jacobian), 1e-6), 0).sum(1)
 
-# %% ../../nbs/17b_flashes.ipynb #cell-022
+# %% ../../nbs/17b_flashes.ipynb #cell-024
 LENS_STEPS = 128  # points of a grid of magnification
 LENS_RANGE = 3.0  # Einstein times on either side
 
@@ -216,6 +215,7 @@ class LensedTwice(Source):
     "Stars magnified by binary lenses, around day 0."
 
     ln_magnification: np.ndarray  # (n, LENS_STEPS)
+    closest: np.ndarray  # (n,) impact parameter, Einstein radii; far away two masses act as one
     einstein: np.ndarray  # (n,) days
     lensed: np.ndarray  # (n, 6) FLUXCAL of the lensed star
     rest: np.ndarray  # (n, 6) FLUXCAL of star and blend
@@ -224,8 +224,9 @@ class LensedTwice(Source):
         "Flux above the template."
         x = days / self.einstein[obj] / LENS_RANGE
         place = (np.arctan(3 * x) / np.arctan(3) + 1) / 2 * (LENS_STEPS - 1)
-        inside = np.exp(along(self.ln_magnification, (obj,), place)) - 1
-        return self.lensed[obj, band] * np.where(abs(x) < 1, inside, 0)
+        inside = np.exp(along(self.ln_magnification, (obj,), place))
+        outside = paczynski(np.hypot(self.closest[obj], x * LENS_RANGE))
+        return self.lensed[obj, band] * (np.where(abs(x) < 1, inside, outside) - 1)
 
 
 def lens_binary(rng: np.random.Generator, n: int) -> LensedTwice:
@@ -239,4 +240,4 @@ def lens_binary(rng: np.random.Generator, n: int) -> LensedTwice:
     magnification = binary_magnification(path.ravel(), np.repeat(s, shape[1]), np.repeat(q, shape[1])).reshape(shape)
     smooth = np.clip(magnification, 1, 10 ** rng.uniform(1, 2, n)[:, None])
     lensed, rest = lensed_star(rng, n)
-    return LensedTwice(np.log(smooth), log_normal(rng, n, 28, 0.35), lensed, rest)
+    return LensedTwice(np.log(smooth), closest, log_normal(rng, n, 28, 0.35), lensed, rest)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import agn, flashes, periodic, rarities, supernovae
+from . import agn, flashes, periodic, rarities, supernovae, surfaces
 
 # %% ../../nbs/18a_models.ipynb #cell-006
 def core_collapse(z):
@@ -46,8 +46,8 @@ def constant(z):
 
 # %% ../../nbs/18a_models.ipynb #cell-009
 DUST = {  # scale of the exponential and of the half-Gaussian, mag; share of the exponential
-    "none": (0, 0, 0), "exponential": (0.4, 0.1, 0.6), "half": (0.4, 0.1, 0.4), "wide": (1.2, 0.5, 0.35),
-    "tde": (0.15, 0.05, 0.5),
+    "none": (0, 0, 0), "exponential": (0.4, 0.1, 0.6), "half": (0.4, 0.1, 0.4), "wide": (1.7, 0.2, 0.25),
+    "tde": (0.05, 0.02, 0.5),
 }  # fmt: skip
 
 
@@ -93,8 +93,8 @@ class Model:
 def _thermonuclear_models():
     "SNIa and its relatives."
     return (
-        Model("SNIa-SALT3", 10, supernovae.type_ia, 172, (0.011, 1.65), thermonuclear, host="massive", type_name="Ia"),
-        Model("SNIa-91bg", 11, supernovae.type_91bg, 41, (0.011, 1.2), thermonuclear, host="passive"),
+        Model("SNIa-SALT3", 10, surfaces.type_ia, 172, (0.011, 1.65), thermonuclear, host="massive", type_name="Ia"),
+        Model("SNIa-91bg", 11, surfaces.type_91bg, 41, (0.011, 1.2), thermonuclear, host="passive"),
         Model("SNIax", 12, supernovae.type_iax, 40, (0.011, 1.5), star_formation, "wide"),
     )
 
@@ -133,14 +133,14 @@ def _hydrogen_models():
 def _rare_models():
     "The long and the fast."
     return (
-        Model("SLSN-I+host", 40, supernovae.superluminous, 75, (0.02, 2.95), star_formation, "exponential", "dwarf", (-100, 500)),
-        Model("SLSN-I_no_host", 40, supernovae.superluminous, 15, (2.95, 3.95), star_formation, host="none", days=(-100, 500)),
+        Model("SLSN-I+host", 40, rarities.superluminous, 75, (0.02, 2.95), star_formation, "exponential", "dwarf", (-100, 500)),
+        Model("SLSN-I_no_host", 40, rarities.superluminous, 15, (2.95, 3.95), star_formation, host="none", days=(-100, 500)),
         Model("TDE", 42, rarities.tidal_disruption, 88, (0.011, 2.9), tidal, "tde", "nuclear", (-100, 500)),
         Model("ILOT", 45, rarities.intermediate, 11, (0.011, 0.5), core_collapse, "exponential"),
         Model("CART", 46, rarities.calcium_rich, 12, (0.012, 1.4), star_formation, "exponential", "remote"),
         Model("KN_K17", 50, rarities.kilonova_single, 5, (0.011, 0.28), constant, "half", "kilonova", truth="mags"),
         Model("KN_B19", 51, rarities.kilonova_double, 1, (0.011, 0.28), constant, "half", "kilonova", truth="mags"),
-        Model("PISN", 59, supernovae.pair_instability, 85, (0.02, 2.2), pair_instability_rate, host="dwarf", days=(-500, 1000)),
+        Model("PISN", 59, rarities.pair_instability, 85, (0.02, 2.2), pair_instability_rate, host="dwarf", days=(-500, 1000)),
         Model("CLAGN", 60, agn.nuclei, 100, (0.05, 2.95), constant, host="active", days=(-9999, 9999), truth="none"),
     )
 

@@ -46,7 +46,7 @@ def effective_wavelengths() -> np.ndarray:  # (6,) Angstrom
     return (throughput * wavelength).sum(1) / throughput.sum(1)
 
 # %% ../../nbs/15a_spectra.ipynb #cell-009
-KINDS = "plain", "stripped", "superluminous", "hydrogen"
+KINDS = "plain", "stripped", "superluminous", "hydrogen", "iron"
 RADIUS = 1e15  # cm, of the tabulated sphere
 TEN_PARSEC = 10 * constants.pc.to_value("cm")
 LN_T = np.linspace(np.log(1000.0), np.log(120_000.0), 112)
@@ -75,7 +75,9 @@ def suppression(
     if kind == "superluminous":
         return np.minimum(wavelength / 3000, 1) ** 1.3
     if kind == "hydrogen":
-        return np.minimum(wavelength / 4000, 1) ** np.clip((8500 - temperature) / 1000, 0, 3.5)
+        return np.minimum(wavelength / 5300, 1) ** np.clip((8000 - temperature) / 1000, 0, 2.6)
+    if kind == "iron":
+        return np.minimum(wavelength / 5600, 1) ** 2.4
     return np.ones(np.broadcast(wavelength, temperature).shape)
 
 # %% ../../nbs/15a_spectra.ipynb #cell-010
