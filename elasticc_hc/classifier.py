@@ -8,8 +8,8 @@ __all__ = ['PRETRAINED', 'Predictions', 'HierarchicalClassifier']
 # %% ../nbs/10_classifier.ipynb #cell-003
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,10 +20,12 @@ import pyarrow.parquet as pq
 import torch
 from fastcore.basics import patch
 
+from .calibration import Calibration, calibrated, fit_calibration
 from .dataset import DAYS, LightCurveDataset, Preprocessing, batches, positions_at
 from .lightcurves import LightCurves
-from .loss import node_probabilities
+from .loss import node_counts, node_probabilities
 from .model import Network, load_checkpoint, logits_at, predict_logits
+from .priors import leaf_rates, learned_mix, shift_prior
 from .taxonomy import Taxonomy
 
 # %% ../nbs/10_classifier.ipynb #cell-006
@@ -77,6 +79,21 @@ def from_parquet(cls: Predictions, path: str | Path) -> Predictions:
     return cls(first["SNID"].to_numpy(zero_copy_only=False), days, probabilities, np.array(truth, dtype=np.int64), taxonomy)
 
 # %% ../nbs/10_classifier.ipynb #cell-010
+def _calibration_parts(
+    state: dict | None,  # the checkpoint's part `calibration`
+    taxonomy: Taxonomy,
+) -> tuple[Calibration | None, np.ndarray | None]:
+    "Temperatures and class mix, as far as they are stored; ValueError names a class that is missing."
+    state = state or {}
+    calibration = Calibration.from_dict(state, taxonomy) if "log_temperature" in state else None
+    if "mix" not in state:
+        return calibration, None
+    missing = [leaf for leaf in taxonomy.leaves if leaf not in state["mix"]]
+    if missing:
+        raise ValueError(f"calibration: no share of the class mix for {missing[0]}")
+    return calibration, np.array([state["mix"][leaf] for leaf in taxonomy.leaves])
+
+# %% ../nbs/10_classifier.ipynb #cell-011
 PRETRAINED = files("elasticc_hc") / "pretrained"
 
 
@@ -87,26 +104,37 @@ class HierarchicalClassifier:
     network: Network
     taxonomy: Taxonomy
     preprocessing: Preprocessing
+    calibration: Calibration | None = None  # None: probabilities as the network gives them
+    mix: np.ndarray | None = None  # (n_leaves,) class mix that the probabilities stand for, None where unknown
 
     @classmethod
     def load(cls, folder: str | Path) -> "HierarchicalClassifier":
         "The classifier of a run's folder; FileNotFoundError or ValueError names what is missing or broken."
         network, description = load_checkpoint(folder)
         taxonomy = Taxonomy.from_dict(description["taxonomy"])
-        return cls(network, taxonomy, Preprocessing.from_dict(description["preprocessing"]))
+        if network.architecture.n_nodes != len(taxonomy.nodes):
+            size = f"{len(taxonomy.nodes)} nodes, the network {network.architecture.n_nodes}"
+            raise ValueError(f"{folder}: the tree {taxonomy.name} with root {taxonomy.nodes[0]} has {size}; they do not fit")
+        parts = _calibration_parts(description.get("calibration"), taxonomy)
+        return cls(network, taxonomy, Preprocessing.from_dict(description["preprocessing"]), *parts)
 
     @classmethod
     def from_pretrained(cls, name: str = "plasticc") -> "HierarchicalClassifier":
         "A classifier that comes with the package; ValueError lists the names there are."
+        return cls.load(cls.path_of(name))
+
+    @staticmethod
+    def path_of(name: str) -> Path:
+        "The folder of a classifier that comes with the package; ValueError lists the names there are."
         if not (PRETRAINED / name / "checkpoint.json").is_file():
             there = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob("*/checkpoint.json")))
             raise ValueError(f"no pretrained classifier {name!r}: there is {there or 'none'}")
-        return cls.load(PRETRAINED / name)
+        return PRETRAINED / name
 
     def __repr__(self):
         return f"HierarchicalClassifier({self.network.architecture.encoder}, {len(self.taxonomy.leaves)} leaves)"
 
-# %% ../nbs/10_classifier.ipynb #cell-012
+# %% ../nbs/10_classifier.ipynb #cell-013
 def _truth(
     curves: LightCurves,
     taxonomy: Taxonomy,
@@ -122,21 +150,44 @@ def _truth(
                 continue
     return truth
 
-# %% ../nbs/10_classifier.ipynb #cell-013
+# %% ../nbs/10_classifier.ipynb #cell-015
+def _phases(
+    dataset: LightCurveDataset,
+    positions: torch.Tensor,  # (n, k) observations, as index within each curve
+) -> tuple[torch.Tensor, torch.Tensor]:  # (n, k) days since trigger, (n, k) detections so far
+    "When, and after how many detections, each curve is read."
+    flat = dataset.start[:, None] + positions
+    total = torch.from_numpy(np.concatenate([[0], np.cumsum(dataset.curves.detected)]))
+    return torch.from_numpy(dataset.curves.days)[flat], total[flat + 1] - total[dataset.start][:, None]
+
+# %% ../nbs/10_classifier.ipynb #cell-016
 @patch
 def predict(
     self: HierarchicalClassifier,
     curves: LightCurves,  # raw, as read; objects without a detection get no prediction
     days: Sequence[float] = DAYS,  # days since trigger, observer frame, each ≥ 0
+    prior: Mapping[str, float] | None = None,  # rates at nodes that cover every leaf once; the mix of the training by default
 ) -> Predictions:
     "Probabilities as they were at each day: after the last detection at or before it. Each curve is read once."
+    rates = None if prior is None else self._rates(prior)
     dataset = LightCurveDataset(curves, self.preprocessing)
-    logits = predict_logits(self.network, batches(dataset), positions_at(dataset, days))
-    probabilities = node_probabilities(logits, self.taxonomy).numpy()
+    positions = positions_at(dataset, days)
+    logits = predict_logits(self.network, batches(dataset), positions)
+    probabilities = node_probabilities(calibrated(logits, self.calibration, *_phases(dataset, positions)), self.taxonomy).numpy()
+    if rates is not None:
+        probabilities = shift_prior(probabilities, self.mix, rates, self.taxonomy)
     snid = dataset.curves.header["SNID"].astype(str).to_numpy(object)
     return Predictions(snid, np.asarray(days), probabilities, _truth(dataset.curves, self.taxonomy), self.taxonomy)
 
-# %% ../nbs/10_classifier.ipynb #cell-014
+
+@patch
+def _rates(self: HierarchicalClassifier, prior: Mapping[str, float]) -> np.ndarray:
+    "The share of every leaf; ValueError where the mix of the training is not known, or a node is not covered."
+    if self.mix is None:
+        raise ValueError("this classifier does not know the class mix it was trained with, so no other prior can be put in its place")
+    return leaf_rates(prior, self.mix, self.taxonomy)
+
+# %% ../nbs/10_classifier.ipynb #cell-017
 @patch
 @torch.no_grad()
 def predict_detections(
@@ -151,10 +202,58 @@ def predict_detections(
     for batch in batches(dataset):
         rows, steps = batch.detected.nonzero(as_tuple=True)
         rank = batch.detected.cumsum(dim=1)[rows, steps] - 1
-        logits = logits_at(self.network, batch, rows, steps)
-        probabilities[first[batch.item[rows]] + rank] = node_probabilities(logits, self.taxonomy)
+        place = first[batch.item[rows]] + rank
+        phase = torch.from_numpy(seen.days)[place], rank + 1
+        logits = calibrated(logits_at(self.network, batch, rows, steps), self.calibration, *phase)
+        probabilities[place] = node_probabilities(logits, self.taxonomy)
     table = pd.DataFrame(probabilities.numpy(), columns=list(self.taxonomy.nodes))
     table.insert(0, "day", seen.days)
     table.insert(0, "MJD", seen.MJD)
     table.insert(0, "SNID", seen.header["SNID"].to_numpy()[seen.object_index])
     return table
+
+# %% ../nbs/10_classifier.ipynb #cell-024
+@patch
+def calibrate(
+    self: HierarchicalClassifier,
+    curves: LightCurves,  # raw, with `ELASTICC_class`, not among the training objects
+    days: Sequence[float] = DAYS,  # days since trigger at which the probabilities should be right
+    offset_price: float | None = 1.0,  # of the offsets that undo class weights; None: temperatures alone
+) -> HierarchicalClassifier:
+    "The same classifier with temperatures and offsets fitted to these objects; ValueError where none has a label and a detection."
+    dataset = LightCurveDataset(curves, self.preprocessing)
+    truth = _truth(dataset.curves, self.taxonomy)
+    if not (truth >= 0).any():
+        raise ValueError(f"none of the {len(curves):,} objects has a detection and a known class: nothing to calibrate with")
+    positions = positions_at(dataset, days)
+    logits, known = predict_logits(self.network, batches(dataset), positions), torch.from_numpy(truth >= 0)
+    phases = (phase[known] for phase in _phases(dataset, positions))
+    found = fit_calibration(logits[known], torch.from_numpy(truth)[known], *phases, self.taxonomy, offset_price=offset_price)
+    return replace(self, calibration=found)
+
+
+@patch
+def learn_mix(
+    self: HierarchicalClassifier,
+    curves: LightCurves,  # the training objects, with `ELASTICC_class`
+    gamma: float = 0.0,  # exponent of the class weights in training; 0 after a calibration with offsets
+) -> HierarchicalClassifier:
+    "The same classifier with the class mix that its probabilities stand for."
+    truth = _truth(curves, self.taxonomy)
+    return replace(self, mix=learned_mix(node_counts(truth[truth >= 0], self.taxonomy), self.taxonomy, gamma))
+
+# %% ../nbs/10_classifier.ipynb #cell-025
+@patch
+def store(
+    self: HierarchicalClassifier,
+    folder: str | Path,  # of the checkpoint that this classifier was loaded from
+) -> None:
+    "Write calibration and class mix into the checkpoint's description, whole or not at all."
+    path = Path(folder) / "checkpoint.json"
+    description = json.loads(path.read_text(encoding="utf-8"))
+    part = {} if self.calibration is None else self.calibration.to_dict()
+    if self.mix is not None:
+        part["mix"] = dict(zip(self.taxonomy.leaves, self.mix.tolist(), strict=True))
+    aside = path.with_name(f".{path.name}.partial")
+    aside.write_text(json.dumps(description | {"calibration": part}, indent=1), encoding="utf-8")
+    os.replace(aside, path)

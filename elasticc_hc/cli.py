@@ -306,7 +306,7 @@ def animate(
 @app.command(epilog="Example: elasticc-hc explore split/test.parquet run")
 def explore(
     file: Annotated[Path, typer.Argument(help="Parquet file of light curves.")],
-    run: Annotated[str | None, typer.Argument(help="Folder of a trained classifier, or plasticc for the one in the package.")] = None,
+    run: Annotated[str | None, typer.Argument(help="Folder of a trained classifier; plasticc: the one in the package.")] = None,
     out: Annotated[Path | None, typer.Option(help="Notebook to write; explore_FILE.ipynb by default.")] = None,
     browser: Annotated[bool, typer.Option(help="Open JupyterLab on it.")] = True,
     overwrite: Overwrite = False,

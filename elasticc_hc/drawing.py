@@ -82,12 +82,13 @@ def draw_tree(
     highlight: str | None = None,  # name of a node: only the way from the root to it keeps its colours
 ):  # the axes
     "The tree on its side in its own colours, with one path picked out, or coloured by probabilities."
+    styles = _styles(taxonomy, probabilities, highlight)
     if ax is None:
         _, ax = plt.subplots(figsize=(8, 0.34 * len(taxonomy.leaves) + 0.5), layout="constrained")
     row, parents, leaf = node_rows(taxonomy), taxonomy.parents, np.isin(np.arange(len(taxonomy.nodes)), taxonomy.leaf_nodes)
     depth = int(taxonomy.depths.max())
     places = list(zip(taxonomy.depths, row, strict=True))
-    for i, (text, color, width, ink) in enumerate(_styles(taxonomy, probabilities, highlight)):
+    for i, (text, color, width, ink) in enumerate(styles):
         if i:
             _draw_branch(ax, places[parents[i]], places[i], color=color, lw=width, zorder=1 + width / 100)
         ax.scatter(*places[i], s=60 if leaf[i] else 110, color=[color], edgecolor="white", linewidth=1.2, zorder=2)

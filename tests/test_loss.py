@@ -9,9 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elasticc_hc.loss import (
+    FlatCrossEntropy,
     HierarchicalCrossEntropy,
+    PhaseAwareCrossEntropy,
+    UnweightedCrossEntropy,
     log_conditionals,
     log_probabilities,
+    marginalised,
     node_counts,
     node_probabilities,
     path_weights,
@@ -104,6 +108,149 @@ def test_the_roots_own_term_is_zero():
     moved[:, 0] += 7
     leaf = torch.from_numpy(taxonomy.leaf_nodes[:3])
     assert HierarchicalCrossEntropy(taxonomy)(logits, leaf) == HierarchicalCrossEntropy(taxonomy)(moved, leaf)
+
+
+# --- the other losses ---
+
+
+def every_loss(taxonomy, counts, dtype=torch.float64):
+    """One of each kind, without warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [
+            HierarchicalCrossEntropy(taxonomy, counts, dtype=dtype),
+            UnweightedCrossEntropy(taxonomy, dtype=dtype),
+            FlatCrossEntropy(taxonomy, counts, dtype=dtype),
+            PhaseAwareCrossEntropy(taxonomy, counts, dtype=dtype),
+        ]
+
+
+@settings(deadline=None, max_examples=30)
+@given(cases(), st.sampled_from([0.0, 0.5]))
+def test_unweighted_loss_is_the_formula_without_weights(case, alpha):
+    taxonomy, logits, leaf, _ = case
+    loss = UnweightedCrossEntropy(taxonomy, alpha, dtype=torch.float64)(logits, leaf)
+    assert float(loss) == pytest.approx(by_the_formula(taxonomy, logits, leaf, alpha=alpha), rel=1e-12, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=30)
+@given(cases(max_nodes=60))
+def test_flat_loss_and_its_probabilities(case):
+    taxonomy, logits, leaf, training = case
+    counts = node_counts(training, taxonomy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loss = float(FlatCrossEntropy(taxonomy, counts, dtype=torch.float64)(logits, leaf))
+    expected = []
+    for x, node in zip(logits.reshape(-1, logits.shape[-1]).numpy(), leaf.ravel().tolist(), strict=True):
+        largest = x[taxonomy.leaf_nodes].max()
+        surprise = largest + np.log(np.exp(x[taxonomy.leaf_nodes] - largest).sum()) - x[node]
+        expected.append(counts[0] / (len(counts) * max(counts[node], 1)) * surprise)
+    assert loss == pytest.approx(np.mean(expected), rel=1e-12, abs=1e-12)
+    p = node_probabilities(marginalised(logits, taxonomy), taxonomy).numpy()
+    leaves = logits[..., taxonomy.leaf_nodes].softmax(-1).numpy()
+    assert p == pytest.approx(leaves @ taxonomy.paths[taxonomy.leaf_nodes], abs=1e-12)
+
+
+@settings(deadline=None, max_examples=30)
+@given(cases(max_nodes=60), st.sampled_from([0.1, 0.5, 1.0]))
+def test_phase_aware_loss_is_the_formula_at_each_fraction(case, beta):
+    taxonomy, logits, leaf, training = case
+    counts = node_counts(training, taxonomy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loss = PhaseAwareCrossEntropy(taxonomy, counts, 0.7, beta, dtype=torch.float64)
+    fraction = torch.rand(leaf.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    parts = [
+        by_the_formula(taxonomy, x[None], node[None], counts, 0.7 * beta ** float(f))
+        for x, node, f in zip(logits.reshape(-1, logits.shape[-1]), leaf.ravel(), fraction.ravel(), strict=True)
+    ]
+    assert float(loss(logits, leaf, fraction=fraction)) == pytest.approx(np.mean(parts), rel=1e-12, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=10)
+@given(cases(max_nodes=20))
+def test_gradients_of_every_loss(case):
+    taxonomy, logits, leaf, training = case
+    logits = (logits / logits.abs().max()).requires_grad_()
+    fraction = torch.full(leaf.shape, 0.3, dtype=torch.float64)
+    for loss in every_loss(taxonomy, node_counts(training, taxonomy)):
+        assert torch.autograd.gradcheck(lambda x, loss=loss: loss(x, leaf, fraction=fraction), logits)
+
+
+@settings(deadline=None, max_examples=15)
+@given(cases(max_nodes=60), st.sampled_from([torch.float32, torch.bfloat16]), st.integers(0, 2**32))
+def test_every_loss_is_finite_for_extreme_logits(case, kind, seed):
+    taxonomy, logits, leaf, training = case
+    signs = torch.from_numpy(np.random.default_rng(seed).choice([-1e4, 0, 1e4], logits.shape))
+    extreme = signs.to(kind).requires_grad_()
+    fraction = torch.zeros(leaf.shape)
+    for loss in every_loss(taxonomy, node_counts(training, taxonomy), torch.float32):
+        extreme.grad = None
+        value = loss(extreme, leaf, fraction=fraction)
+        value.backward()
+        assert torch.isfinite(value) and torch.isfinite(extreme.grad).all(), type(loss).__name__
+    assert torch.isfinite(marginalised(extreme, taxonomy)).all()
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_dense_supervision_of_ragged_curves(number):
+    """The mean over objects of the mean over each object's detections; what stands in the padding is never looked at."""
+    taxonomy, rng = Taxonomy.from_yaml("plasticc"), np.random.default_rng(number)
+    counts = node_counts(rng.choice(taxonomy.leaf_nodes, 500), taxonomy)
+    loss = every_loss(taxonomy, counts)[number]
+    length = torch.from_numpy(rng.integers(1, 9, 5))
+    detected = (torch.arange(9) < length[:, None]) & (torch.from_numpy(rng.random((5, 9)) < 0.7))
+    detected[:, 0] = True
+    logits = torch.from_numpy(rng.normal(size=(5, 9, len(taxonomy.nodes))))
+    leaf = torch.from_numpy(rng.choice(taxonomy.leaf_nodes, 5))
+    padded = torch.where(detected[..., None], logits, torch.nan).requires_grad_()
+    value = loss.dense(padded, leaf, detected)
+    parts = []
+    for x, node, seen in zip(logits, leaf, detected, strict=True):
+        n = int(seen.sum())
+        parts.append(loss(x[seen], node.expand(n), fraction=torch.arange(1, n + 1, dtype=torch.float64) / n))
+    assert value.item() == pytest.approx(torch.stack(parts).mean().item(), rel=1e-12)
+    value.backward()
+    assert torch.isfinite(padded.grad[detected]).all() and (padded.grad[~detected] == 0).all()
+
+
+@settings(deadline=None, max_examples=12)
+@given(st.integers(0, 2**32), st.integers(0, 3))
+def test_training_on_any_tree_keeps_probabilities_whole(seed, number):
+    """A linear classifier on a random tree of depth 1 to 6 and 2 to 200 nodes, a few steps with each loss."""
+    rng = np.random.default_rng(seed)
+    taxonomy = random_tree(int(rng.integers(2, 201)), int(rng.integers(1, 7)), rng)
+    generator = torch.Generator().manual_seed(seed % 2**31)
+    leaf = torch.from_numpy(rng.choice(taxonomy.leaf_nodes, 200))
+    centre = torch.randn(len(taxonomy.nodes), 12, generator=generator)
+    features = centre[leaf] + 0.3 * torch.randn(200, 12, generator=generator)
+    linear = torch.nn.Linear(12, len(taxonomy.nodes))
+    with torch.no_grad():
+        linear.weight.normal_(0, 0.1, generator=generator)
+        linear.bias.zero_()
+    loss = every_loss(taxonomy, node_counts(leaf.numpy(), taxonomy), torch.float32)[number]
+    optimizer, fraction = torch.optim.Adam(linear.parameters(), 0.05), torch.rand(200, generator=generator)
+    values = []
+    for _ in range(15):
+        optimizer.zero_grad()
+        value = loss(linear(features), leaf, fraction=fraction)
+        value.backward()
+        optimizer.step()
+        values.append(value.item())
+    assert np.isfinite(values).all() and (values[-1] < values[0] or len(taxonomy.leaves) == 1)
+    answers = linear(features).detach()
+    p = node_probabilities(marginalised(answers, taxonomy) if number == 2 else answers, taxonomy).numpy().astype(float)
+    assert p[:, taxonomy.leaf_nodes].sum(-1) == pytest.approx(1, abs=1e-5), "leaves sum to one"
+    assert (p[:, 1:] <= p[:, taxonomy.parents[1:]] + 1e-6).all(), "no child above its parent"
+    for parent in set(taxonomy.parents[1:]):
+        assert p[:, taxonomy.parents == parent].sum(-1) == pytest.approx(p[:, parent], abs=1e-5), "siblings sum to their parent"
+
+
+@pytest.mark.parametrize("beta", [0, -1, 1.5])
+def test_a_beta_that_cannot_be(beta):
+    with pytest.raises(ValueError, match="beta"):
+        PhaseAwareCrossEntropy(Taxonomy.from_yaml("plasticc"), beta=beta)
 
 
 # --- extremes ---

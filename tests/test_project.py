@@ -195,7 +195,7 @@ def test_constraints_pin_every_requirement():
 def package_data(names):
     """The data files of the library among these names, from the library's folder on."""
     library = settings["lib_path"]
-    found = (re.search(rf"(?:^|/)({library}/(?:taxonomies|pretrained)/.*[^/])$", name) for name in names)
+    found = (re.search(rf"(?:^|/)({library}/(?:taxonomies|pretrained|simulation/tables)/.*[^/])$", name) for name in names)
     return {match[1] for match in found if match}
 
 

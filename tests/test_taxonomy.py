@@ -145,8 +145,7 @@ def test_the_tree_of_desc_is_complete():
         assert f"{taxonomy.nodes[parent]}/Other" in children
     ours = Taxonomy.from_yaml("elasticc2")
     models = [model for entry in ours.entries for model in entry.models]
-    same = [taxonomy.class_ids[a] == ours.class_ids[b] for a, b in zip(taxonomy.node_of(models), ours.node_of(models), strict=True)]
-    assert all(same)
+    assert [taxonomy.class_ids[i] for i in taxonomy.node_of(models)] == [ours.class_ids[i] for i in ours.node_of(models)]
 
 
 def test_numbers_and_gentypes_of_the_exchange():
@@ -392,7 +391,7 @@ def test_blocks_of_an_icicle_fill_their_parents(state, weighted):
     for parent in set(taxonomy.parents[1:]):
         children = np.flatnonzero(taxonomy.parents == parent)
         assert height[children].sum() == pytest.approx(height[parent])
-        assert np.allclose(edges[children[1:], 0], edges[children[:-1], 1]) and np.isclose(edges[children[0], 0], edges[parent, 0])
+        assert np.allclose(edges[children, 0], [edges[parent, 0], *edges[children[:-1], 1]]), "one after the other"
     axes = taxonomy.icicle(Figure().subplots(), p)
     assert len(axes.patches) == len(taxonomy.nodes)
 
