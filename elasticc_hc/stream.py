@@ -158,7 +158,7 @@ def _checked_times(state: State, curves: LightCurves, rows: np.ndarray) -> None:
     if len(late):
         i = late[0]
         snid, before = curves.header["SNID"].iloc[i], state.last[rows[i]]
-        raise ValueError(f"object {snid}: observation at MJD {first[i]:.4f}, but it was already seen until {before:.4f}; send new ones only")
+        raise ValueError(f"object {snid}: new at MJD {first[i]:.4f}, but seen until {before:.4f} already; send later ones only")
 
 # %% ../nbs/10d_stream.ipynb #cell-020
 def _answers(
