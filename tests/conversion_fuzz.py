@@ -9,6 +9,7 @@ is left out.
 import gzip
 import io
 import random
+import re
 import resource
 import shutil
 import signal
@@ -290,6 +291,14 @@ def one(base, place, damage, rng):
     return "one line"
 
 
+def peak_megabytes():
+    """Most memory of this program so far; the system's own count would include that of the process it was forked from."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s*(\d+)", status.read_text())[1]) // 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
 def fuzz(n, seed):
     """So many cases; a count of how they ended, by damage. An AssertionError names the case that failed."""
     ends = Counter()
@@ -301,7 +310,7 @@ def fuzz(n, seed):
             ends[damage, one(base, place / "case", damage, random.Random(f"{seed} {case}"))] += 1
         except BaseException as error:
             raise AssertionError(f"case {case} of seed {seed} ({damage}): {error!r}; files in {place / 'case'}") from error
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    used = peak_megabytes()
     shutil.rmtree(place)
     return ends, used
 
