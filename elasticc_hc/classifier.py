@@ -214,22 +214,33 @@ def predict_detections(
 
 # %% ../nbs/10_classifier.ipynb #cell-024
 @patch
+def _evidence(
+    self: HierarchicalClassifier,
+    curves: LightCurves,  # raw, with `ELASTICC_class`, not among the training objects
+    days: Sequence[float],  # days since trigger
+) -> tuple[torch.Tensor, ...]:  # logits (n, n_days, n_nodes), leaves (n,), days and detections (n, n_days)
+    "What this network said of objects whose class is known, when, and after how many detections."
+    dataset = LightCurveDataset(curves, self.preprocessing)
+    truth = torch.from_numpy(_truth(dataset.curves, self.taxonomy))
+    positions, known = positions_at(dataset, days), truth >= 0
+    logits = predict_logits(self.network, batches(dataset), positions)
+    return logits[known], truth[known], *(phase[known] for phase in _phases(dataset, positions))
+
+
+@patch
 def calibrate(
     self: HierarchicalClassifier,
     curves: LightCurves,  # raw, with `ELASTICC_class`, not among the training objects
     days: Sequence[float] = DAYS,  # days since trigger at which the probabilities should be right
     offset_price: float | None = 1.0,  # of the offsets that undo class weights; None: temperatures alone
+    others: Sequence[tuple["HierarchicalClassifier", LightCurves]] = (),  # same kind, each with objects that it has not seen
 ) -> HierarchicalClassifier:
     "The same classifier with temperatures and offsets fitted to these objects; ValueError where none has a label and a detection."
-    dataset = LightCurveDataset(curves, self.preprocessing)
-    truth = _truth(dataset.curves, self.taxonomy)
-    if not (truth >= 0).any():
+    parts = [which._evidence(objects, days) for which, objects in ((self, curves), *others)]
+    evidence = [torch.cat(part) for part in zip(*parts, strict=True)]
+    if not len(evidence[0]):
         raise ValueError(f"none of the {len(curves):,} objects has a detection and a known class: nothing to calibrate with")
-    positions = positions_at(dataset, days)
-    logits, known = predict_logits(self.network, batches(dataset), positions), torch.from_numpy(truth >= 0)
-    phases = (phase[known] for phase in _phases(dataset, positions))
-    found = fit_calibration(logits[known], torch.from_numpy(truth)[known], *phases, self.taxonomy, offset_price=offset_price)
-    return replace(self, calibration=found)
+    return replace(self, calibration=fit_calibration(*evidence, self.taxonomy, offset_price=offset_price))
 
 
 @patch

@@ -1,0 +1,203 @@
+"""Calibration, priors, cuts, brokers' forms and conformal sets on any tree; and that a training run ends calibrated."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from elasticc_hc.brokers import FORMATS, RESIDUAL, to_broker
+from elasticc_hc.calibration import Calibration, calibrated, fit_calibration, phase_weights
+from elasticc_hc.classifier import HierarchicalClassifier, Predictions
+from elasticc_hc.conformal import climb, conformal_sets, coverage, fit_thresholds
+from elasticc_hc.decisions import cut
+from elasticc_hc.lightcurves import LightCurves
+from elasticc_hc.loss import node_probabilities
+from elasticc_hc.priors import leaf_rates, shift_prior
+from elasticc_hc.taxonomy import LEVELS, Taxonomy
+
+SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"
+
+
+@st.composite
+def answers(draw, most=60):
+    """A random tree (depth 1–6) with class numbers for some of its nodes, and probabilities of a few objects."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    n, deepest, parents, depths = draw(st.integers(2, most)), draw(st.integers(1, 6)), [-1], [0]
+    for _ in range(n - 1):
+        parents.append(int(rng.choice(np.flatnonzero(np.array(depths) < deepest))))
+        depths.append(depths[parents[-1]] + 1)
+    nodes = [{"name": str(i), "parent": None if p < 0 else str(p)} for i, p in enumerate(parents)]
+    tree = Taxonomy.from_dict({"name": "random", "nodes": nodes})
+    logits = torch.from_numpy(rng.normal(0, draw(st.sampled_from([0.5, 3, 20])), (4, n)))
+    return tree, node_probabilities(logits, tree).numpy(), rng
+
+
+def adds_up(p, tree):
+    """Leaves sum to one, siblings to their parent."""
+    assert p[..., tree.leaf_nodes].sum(-1) == pytest.approx(1, abs=1e-6)
+    for parent in set(tree.parents[1:]):
+        assert p[..., tree.parents == parent].sum(-1) == pytest.approx(p[..., parent], abs=1e-6)
+
+
+# --- calibration ---
+
+
+@settings(deadline=None, max_examples=25)
+@given(answers(), st.floats(0, 5000), st.integers(1, 500))
+def test_calibrated_probabilities_add_up_on_any_tree(case, day, detections):
+    tree, _, rng = case
+    calibration = Calibration(rng.normal(0, 0.3, (int(tree.groups.max()) + 1, 7)), rng.normal(0, 1, (len(tree.nodes), 7)), tree)
+    again = Calibration.from_dict(json.loads(json.dumps(calibration.to_dict())), tree)
+    logits = torch.from_numpy(rng.normal(0, 5, (4, len(tree.nodes))))
+    phase = torch.full((4,), day), torch.full((4,), detections)
+    adds_up(node_probabilities(calibrated(logits, again, *phase), tree).numpy(), tree)
+    assert torch.equal(calibrated(logits, again, *phase)[:, 1:], calibrated(logits, calibration, *phase)[:, 1:])
+    weights = phase_weights(*phase)[0].numpy()
+    expected = logits[0, -1].item() * np.exp(-weights @ calibration.rows[tree.groups[-1]]) + weights @ calibration.offsets[-1]
+    assert calibrated(logits, again, *phase)[0, -1].item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_class_weights_that_fade_are_taken_back():
+    """Answers tilted at the first detections only: the offsets bring the true frequencies back at both ends."""
+    tree, rng, n = Taxonomy.from_edges([("A", "B"), ("A", "C")]), np.random.default_rng(0), 4000
+    leaf = torch.from_numpy(1 + (rng.random(n) < 0.2).astype(int))
+    days, detections = torch.tensor([[0.0, 1023.0]]).expand(n, 2), torch.tensor([[1, 64]]).expand(n, 2)
+    logits = torch.zeros(n, 2, 3)
+    logits[..., 2] = np.log(0.2 / 0.8)
+    logits[:, 0, 2] += 1.5
+    found = fit_calibration(logits, leaf, days, detections, tree)
+    before = node_probabilities(logits, tree)[0, :, 2]
+    after = node_probabilities(calibrated(logits, found, days, detections), tree)[0, :, 2]
+    assert before[0] > 0.5 and before[1] == pytest.approx(0.2) and after == pytest.approx([0.2, 0.2], abs=0.02)
+
+
+@pytest.mark.parametrize("part", ["log_temperature", "offset"])
+def test_a_calibration_of_another_tree_is_refused_by_name(part):
+    tree = Taxonomy.from_yaml("plasticc")
+    state = Calibration(np.zeros((8, 7)), np.zeros((21, 7)), tree).to_dict()
+    del state[part]["SN"]
+    with pytest.raises(ValueError, match="SN"):
+        Calibration.from_dict(state, tree)
+
+
+def test_the_classifier_in_the_package_is_calibrated():
+    classifier = HierarchicalClassifier.from_pretrained("plasticc")
+    assert classifier.calibration is not None and classifier.mix.sum() == pytest.approx(1)
+    curves = LightCurves.from_parquet(SAMPLE)[:40]
+    bare = replace(classifier, calibration=None).predict(curves)
+    said = classifier.predict(curves)
+    adds_up(said.probabilities, said.taxonomy)
+    assert np.abs(said.probabilities - bare.probabilities).max() > 0.05
+    detections = classifier.predict_detections(curves).groupby("SNID", sort=False).last()
+    assert np.allclose(detections.loc[said.SNID, list(said.taxonomy.nodes)], said.probabilities[:, -1], atol=1e-5)
+
+
+def test_a_checkpoint_with_another_tree_is_refused_by_name(tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(HierarchicalClassifier.path_of("plasticc"), run)
+    description = json.loads((run / "checkpoint.json").read_text())
+    other = description | {"taxonomy": Taxonomy.from_yaml("elasticc2").to_dict()}
+    (run / "checkpoint.json").write_text(json.dumps(other))
+    with pytest.raises(ValueError, match="the tree elasticc2 with root Alert has 26 nodes, the network 21"):
+        HierarchicalClassifier.load(run)
+
+
+# --- other rates ---
+
+
+@settings(deadline=None, max_examples=40)
+@given(answers())
+def test_another_prior_is_bayes_rule(case):
+    """Densities times one prior, then the prior exchanged, against densities times the other prior."""
+    tree, _, rng = case
+    k = len(tree.leaves)
+    density, old, new = rng.gamma(1, 1, (4, k)) + 1e-3, rng.dirichlet(np.ones(k)) + 1e-3, rng.dirichlet(np.ones(k))
+    old /= old.sum()
+    way = tree.paths[tree.leaf_nodes]
+    posterior = [(density * prior / (density * prior).sum(1, keepdims=True)) @ way for prior in (old, new)]
+    moved = shift_prior(posterior[0], old, leaf_rates(dict(zip(tree.leaves, new, strict=True)), old, tree), tree)
+    assert moved == pytest.approx(posterior[1], abs=1e-12)
+
+
+# --- cuts and brokers ---
+
+
+@settings(deadline=None, max_examples=60)
+@given(answers(), st.floats(0, 1))
+def test_a_cut_is_a_cut(case, threshold):
+    tree, p, _ = case
+    node, members = cut(p, threshold, tree)
+    assert (tree.paths[tree.leaf_nodes] @ members.T == 1).all(), "each leaf is below exactly one node of the cut"
+    for row, stop in zip(p, node, strict=True):
+        children = np.flatnonzero(tree.parents == stop)
+        assert stop == 0 or row[stop] >= threshold
+        assert not len(children) or row[children].max() < threshold, "no child would pass"
+    assert members[np.arange(4), node].all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(answers(), st.one_of(st.none(), st.floats(0, 1)))
+def test_every_form_of_every_tree(case, threshold):
+    tree, p, rng = case
+    numbered = tree.relabel({name: {"class_id": 10 * i + 50001} for i, name in enumerate(tree.nodes) if rng.random() < 0.7})
+    for format in FORMATS:
+        rows = json.loads(json.dumps(to_broker(p, format, numbered, threshold=threshold)))
+        assert len(rows) == (4 * sum(len(tree.level(level)) for level in LEVELS) if format == "alerce" else 4)
+    for row in to_broker(p, "elasticc", numbered, threshold=threshold):
+        shares = {one["classId"]: one["probability"] for one in row["classifications"]}
+        assert len(shares) == len(row["classifications"]) and RESIDUAL in shares
+        assert sum(shares.values()) == pytest.approx(1) and min(shares.values()) >= 0
+        told = [numbered.class_ids.index(number) for number in shares if number != RESIDUAL]
+        assert not (tree.paths[np.ix_(told, told)] & ~np.eye(len(told), dtype=bool)).any(), "never a parent beside its child"
+
+
+def test_what_is_no_probability_is_refused_with_row_and_node():
+    tree = Taxonomy.from_yaml("plasticc")
+    good = node_probabilities(torch.zeros(3, len(tree.nodes)), tree).numpy()
+    ia, sn = tree.index("SNIa"), tree.index("SN")
+    for node, wrong, message in ((ia, np.nan, "row 1: node SNIa is not a prob"), (sn, 0.9, "row 1: node .* is not the sum"),
+                                 (ia, -0.5, "row 1: node SNIa is not a prob"), (0, 0.5, "row 1: node Alert")):  # fmt: skip
+        bad = good.copy()
+        bad[1, node] = wrong
+        for ask in (lambda p: cut(p, 0.5, tree), lambda p: to_broker(p, "fink", tree)):
+            with pytest.raises(ValueError, match=message):
+                ask(bad)
+    for threshold in (-0.1, 1.1, np.nan):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            cut(good, threshold, tree)
+
+
+# --- conformal sets ---
+
+
+@settings(deadline=None, max_examples=40)
+@given(answers())
+def test_climbing_keeps_the_classes(case):
+    tree, _, rng = case
+    members = np.zeros((4, len(tree.nodes)), bool)
+    members[:, tree.leaf_nodes] = rng.random((4, len(tree.leaves))) < 0.8
+    sets = climb(members, tree)
+    covered = sets @ tree.paths.T.astype(int)
+    assert np.array_equal(covered[:, tree.leaf_nodes], members[:, tree.leaf_nodes].astype(int)), "the same leaves, each once"
+    for parent in set(tree.parents[1:]):
+        assert not sets[:, tree.parents == parent].all(1).any(), "nowhere all children in place of their parent"
+
+
+@pytest.mark.parametrize("promise", [0.9, 0.95])
+def test_sets_hold_the_truth_as_often_as_promised(promise):
+    tree, rng, n = Taxonomy.from_yaml("plasticc"), np.random.default_rng(1), 20_000
+    truth = rng.choice(tree.leaf_nodes, n)
+    logits = rng.normal(0, 2, (n, 1, len(tree.nodes))) + 3 * tree.paths[truth][:, None]
+    p = node_probabilities(torch.from_numpy(logits), tree).numpy().astype(np.float32)
+    every = Predictions(np.arange(n).astype(str), np.array([1.0]), p, truth, tree)
+    halves = [replace(every, SNID=every.SNID[s], probabilities=p[s], truth=truth[s]) for s in (slice(n // 2), slice(n // 2, n))]
+    thresholds = fit_thresholds(halves[0], promise)
+    for level in LEVELS:
+        sets = conformal_sets(halves[1], thresholds, level)
+        assert coverage(halves[1], sets)[0] == pytest.approx(promise, abs=0.01)
