@@ -126,6 +126,10 @@ class Batch(NamedTuple):
     leaf: torch.Tensor  # (B,) int64, node index of the true leaf, −1 where unknown
     item: torch.Tensor  # (B,) int64, position in the data set
 
+    def to(self, device: torch.device | str) -> "Batch":
+        "The same batch on another device."
+        return Batch(*(part.to(device) for part in self))
+
 # %% ../nbs/06_dataset.ipynb #cell-016
 def labels(
     curves: LightCurves,

@@ -118,10 +118,11 @@ def predict_logits(
     "The logits at the given observations of every curve, one pass each."
     network.eval()
     logits = torch.empty(*positions.shape, network.architecture.n_nodes)
+    device = next(network.parameters()).device
     for batch in loader:
         steps = positions[batch.item]
         rows = torch.arange(len(steps))[:, None].expand_as(steps)
-        logits[batch.item] = logits_at(network, batch, rows, steps)
+        logits[batch.item] = logits_at(network, batch.to(device), rows, steps).float().cpu()
     return logits
 
 # %% ../nbs/08_model.ipynb #cell-022

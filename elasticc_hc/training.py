@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['ORACLE_STATICS', 'PRESETS', 'ORIGINAL_EVERY', 'SUPERVISION', 'Options', 'hide_statics', 'variants', 'window_loss',
-           'dense_loss', 'optimiser', 'Trainer', 'fit']
+           'dense_loss', 'optimiser', 'Trainer', 'fingerprint', 'fit']
 
 # %% ../nbs/09_training.ipynb #cell-003
+import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -23,7 +24,9 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import f1_score
 
 from .augmentation import add_noise, chain, drop_observations, shift_redshift, windows_by_fraction
-from .dataset import DAYS, LightCurveDataset, batches, fit_preprocessing, positions_at
+from .dataset import DAYS, LightCurveDataset, batches, fit_preprocessing, labels, positions_at
+from .distributed import ALONE, Place, joined, own_device, share, sum_gradients, summed, wait
+from .files import CurvesOnDisk, most_pools, pools
 from .lightcurves import ENGINEERED_FEATURES, STATIC_COLUMNS, LightCurves
 from .loss import HierarchicalCrossEntropy, log_probabilities, node_counts
 from .model import Architecture, Network, build, load_checkpoint, logits_at, predict_logits, save_checkpoint
@@ -50,10 +53,12 @@ class Options:
     keep: str = "alerts"  # policy of the processing rules: `alerts` or `all`
     static_columns: tuple[str, ...] = STATIC_COLUMNS  # static features
     static_dropout: float = 0.05  # chance that a static feature of an object is hidden in a batch
+    blackout: float = 0.0  # chance that all static features of an object are hidden in a batch
     noise_depth: float = 0.0  # variants: magnitudes by which the sky may be brighter
     drop_share: float = 0.0  # variants: largest share of an object's observations to lose
     redshift_spread: float = 0.0  # variants: standard deviation of ln (1 + z′)/(1 + z)
     epochs: int = 40
+    patience: int = 0  # epochs without a better score after which the run ends; 0: never before the last
     batch_size: int = 32
     learning_rate: float = 6e-3  # peak of the one-cycle schedule
     schedule: str = "one_cycle"  # or `decay`: constant steps, times 0.9 for every 10,000
@@ -80,10 +85,13 @@ def hide_statics(
     static: torch.Tensor,  # (B, 2 k): scaled values, then missing indicators
     probability: float,  # chance of each feature of each object to be hidden
     generator: torch.Generator,
+    blackout: float = 0.0,  # chance of each object to lose all of them
 ) -> torch.Tensor:  # (B, 2 k)
     "The static tensor with some features turned into missing ones."
     values, missing = static.chunk(2, dim=1)
     hidden = torch.rand(values.shape, generator=generator) < probability
+    if blackout:
+        hidden |= torch.rand(len(values), 1, generator=generator) < blackout
     return torch.cat([values.masked_fill(hidden, 0.0), missing.masked_fill(hidden, 1.0)], dim=1)
 
 # %% ../nbs/09_training.ipynb #cell-011
@@ -150,67 +158,102 @@ class Trainer:
 
     def __init__(
         self,
-        train: LightCurves,  # raw curves with `ELASTICC_class`
+        train: LightCurves | CurvesOnDisk,  # raw curves with `ELASTICC_class`
         validation: LightCurves,  # other objects, for choosing the best epoch
         taxonomy: Taxonomy,
         options: Options,
+        device: torch.device | str = "cpu",  # to compute on
+        place: Place = ALONE,  # which of how many processes this is
     ):
         self.taxonomy, self.options, self.history = taxonomy, options, []
+        self.device, self.place = torch.device(device), place
         self.preprocessing = fit_preprocessing(train, options.static_columns, options.keep, inputs=options.inputs)
-        self.curves, self.train = train, LightCurveDataset(train, self.preprocessing, taxonomy)
-        self.validation = LightCurveDataset(validation, self.preprocessing, taxonomy)
-        self._check()
+        self.curves, self.validation = train, LightCurveDataset(validation, self.preprocessing, taxonomy)
+        self.train = None if isinstance(train, CurvesOnDisk) else LightCurveDataset(train, self.preprocessing, taxonomy)
+        leaf = labels(train, taxonomy) if self.train is None else self.train.leaf.numpy()
+        self.size = len(leaf)
+        self._check(leaf)
         torch.manual_seed(options.seed)
         shape = (self.preprocessing.n_series, self.preprocessing.n_static, len(taxonomy.nodes))
         self.network = build(Architecture(*shape, options.encoder, options.hidden, options.layers, dropout=options.dropout))
-        counts = node_counts(self.train.leaf.numpy(), taxonomy)
-        self.loss = HierarchicalCrossEntropy(taxonomy, counts, options.alpha, options.gamma)
-        self.optimizer, self.schedule = optimiser(self.network, options, -(-len(self.train) // options.batch_size))
+        self.network.to(self.device)
+        self.loss = HierarchicalCrossEntropy(taxonomy, node_counts(leaf, taxonomy), options.alpha, options.gamma).to(self.device)
+        steps = -(-self.size // options.batch_size) + (most_pools(train) if self.train is None else 0)
+        self.optimizer, self.schedule = optimiser(self.network, options, steps)
 
-    def _check(self) -> None:
+    def _check(self, leaf: np.ndarray) -> None:
         "ValueError where there is nothing to learn from or to choose by."
-        for name, data in (("training", self.train), ("validation", self.validation)):
-            if len(data) == 0:
+        for name, size in (("training", len(leaf)), ("validation", len(self.validation))):
+            if size == 0:
                 raise ValueError(f"no object of the {name} set has a detection")
-        if len(self.train.leaf.unique()) < 2:
-            raise ValueError(f"the training set holds only {self.taxonomy.nodes[int(self.train.leaf[0])]}: two classes at least")
+        if len(np.unique(leaf)) < 2:
+            raise ValueError(f"the training set holds only {self.taxonomy.nodes[leaf[0]]}: two classes at least")
 
 # %% ../nbs/09_training.ipynb #cell-019
 @patch
-def epoch_data(self: Trainer) -> LightCurveDataset:
-    "The training set of this epoch: the objects, variants of them, or a window of each."
+def epoch_data(self: Trainer) -> Iterator[LightCurveDataset]:
+    "The training set of this epoch, whole or in pools: the objects, variants of them, or a window of each."
     number, vary = len(self.history), variants(self.options)
     varied = vary is not None and number % ORIGINAL_EVERY > 0
     windowed = self.options.supervision == "window"
-    if not varied and not windowed:
-        return self.train
+    if self.train is not None and not varied and not windowed:
+        yield self.train
+        return
     rng = np.random.default_rng([self.options.seed, number])
-    curves = vary(self.curves, rng) if varied else self.curves
     windows = (lambda processed: windows_by_fraction(processed, rng)) if windowed else None
-    return LightCurveDataset(curves, self.preprocessing, self.taxonomy, windows)
+    for curves in [self.curves] if self.train is not None else pools(self.curves, rng):
+        yield LightCurveDataset(vary(curves, rng) if varied else curves, self.preprocessing, self.taxonomy, windows)
+
+
+@patch
+def epoch_batches(self: Trainer) -> Iterator:
+    "The batches of this epoch, with metadata hidden at random."
+    number, options = len(self.history), self.options
+    generator = torch.Generator().manual_seed(_epoch_seed(self))
+    for data in self.epoch_data():
+        for batch in batches(data, options.batch_size, options.seed, number):
+            if options.static_dropout or options.blackout:
+                static = hide_statics(batch.static, options.static_dropout, generator, options.blackout)
+                batch = batch._replace(static=static)
+            yield batch
+
+
+def _epoch_seed(trainer: Trainer) -> int:
+    "A seed of its own for every epoch of every run."
+    return int(np.random.SeedSequence([trainer.options.seed, len(trainer.history)]).generate_state(1)[0])
+
+
+@patch
+def step(
+    self: Trainer,
+    batch,  # the whole batch; of several processes, each works on its share
+) -> float:  # mean loss of the whole batch
+    "One step of the optimiser."
+    mine = share(batch, self.place).to(self.device)
+    loss = torch.zeros((), device=self.device)
+    self.optimizer.zero_grad()
+    if len(mine.length):
+        loss = SUPERVISION[self.options.supervision](self.network, mine, self.loss) * (len(mine.length) / len(batch.length))
+        loss.backward()
+    sum_gradients(self.network, self.place)
+    torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.max_gradient)
+    self.optimizer.step()
+    self.schedule.step()
+    return summed(loss.detach(), self.place).item()
 
 
 @patch
 def epoch(self: Trainer) -> float:  # mean loss
     "One pass over the training set; FloatingPointError names the batch where the loss stops being finite."
-    number, options = len(self.history), self.options
-    seed = int(np.random.SeedSequence([options.seed, number]).generate_state(1)[0])
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
+    number = len(self.history)
+    torch.manual_seed(_epoch_seed(self))
     self.network.train()
     values = []
-    for batch in batches(self.epoch_data(), options.batch_size, options.seed, number):
-        if options.static_dropout:
-            batch = batch._replace(static=hide_statics(batch.static, options.static_dropout, generator))
-        value = SUPERVISION[options.supervision](self.network, batch, self.loss)
-        if not torch.isfinite(value):
-            raise FloatingPointError(f"epoch {number}, batch {len(values)}: the loss is {value.item()}; lower the learning rate")
-        self.optimizer.zero_grad()
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), options.max_gradient)
-        self.optimizer.step()
-        self.schedule.step()
-        values.append(value.item())
+    for batch in self.epoch_batches():
+        value = self.step(batch)
+        if not np.isfinite(value):
+            raise FloatingPointError(f"epoch {number}, batch {len(values)}: the loss is {value}; lower the learning rate")
+        values.append(value)
     return float(np.mean(values))
 
 # %% ../nbs/09_training.ipynb #cell-021
@@ -226,13 +269,30 @@ def leaf_macro_f1(self: Trainer) -> np.ndarray:  # (11,) one value for each of `
 
 # %% ../nbs/09_training.ipynb #cell-023
 @patch
+def tired(self: Trainer) -> bool:
+    "Has the score not risen for as many epochs as the options allow?"
+    scores = [row["score"] for row in self.history]
+    return 0 < self.options.patience <= len(scores) - 1 - (int(np.argmax(scores)) if scores else 0)
+
+# %% ../nbs/09_training.ipynb #cell-025
+def fingerprint(
+    curves: LightCurves | CurvesOnDisk,
+) -> str:  # 16 hexadecimal digits
+    "Which objects, with which classes, and with how many observations where they are in memory."
+    table = [curves.header[name] for name in ("SNID", "ELASTICC_class") if name in curves.header]
+    table = pd.concat(table, axis=1).assign(counts=getattr(curves, "counts", 0))
+    return hashlib.sha256(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes()).hexdigest()[:16]
+
+
+@patch
 def description(self: Trainer) -> dict:
     "What the checkpoint says beside the weights: enough to predict, and to repeat the run."
     return {
         "preprocessing": self.preprocessing.to_dict(),
         "taxonomy": self.taxonomy.to_dict(),
         "options": asdict(self.options),
-        "objects": {"train": len(self.train), "validation": len(self.validation)},
+        "objects": {"train": self.size, "validation": len(self.validation)},
+        "data": {"train": fingerprint(self.curves), "validation": fingerprint(self.validation.curves)},
         "versions": {name: version(name) for name in ("elasticc_hc", "torch", "numpy")},
     }
 
@@ -251,7 +311,7 @@ def save(self: Trainer, folder: Path) -> None:
         if older != latest:
             shutil.rmtree(older)
 
-# %% ../nbs/09_training.ipynb #cell-024
+# %% ../nbs/09_training.ipynb #cell-026
 @patch
 def resume(self: Trainer, folder: Path) -> None:
     "Take up the latest whole epoch, if there is one; ValueError if it belongs to another run."
@@ -272,32 +332,45 @@ def resume(self: Trainer, folder: Path) -> None:
     self.schedule.load_state_dict(saved["schedule"])
     self.history = saved["history"]
 
-# %% ../nbs/09_training.ipynb #cell-026
+# %% ../nbs/09_training.ipynb #cell-028
 def fit(
-    train: LightCurves,  # raw curves with `ELASTICC_class`
+    train: LightCurves | CurvesOnDisk,  # raw curves with `ELASTICC_class`, in memory or on the disk
     validation: LightCurves,  # other objects, for choosing the best epoch
     taxonomy: Taxonomy,
     out: str | Path,  # folder of the run; a run with the same options that stopped early goes on
     options: Options = PRESETS["lstm"],
     progress: Callable[[dict], None] | None = None,  # called after each epoch with its row of the history
+    device: str | None = None,  # `cpu` or `cuda`; a GPU where there is one by default
 ) -> pd.DataFrame:  # one row per epoch: loss, score, macro F1 at each day
     "Train a network and leave the checkpoint of its best epoch in `out`."
     out = Path(out)
     if out.exists() and any(out.iterdir()) and not (out / "resume").is_dir():
         raise FileExistsError(f"{out}: exists and holds something other than a run; choose another folder")
-    trainer = Trainer(train, validation, taxonomy, options)
-    trainer.resume(out / "resume")
+    device = torch.device(device or own_device())
     torch.set_flush_denormal(True)
     torch.set_num_threads(options.threads)
-    while len(trainer.history) < options.epochs:
-        loss, scores = trainer.epoch(), trainer.leaf_macro_f1()
-        row = {"epoch": len(trainer.history), "loss": loss, "score": float(scores.mean())}
-        if all(row["score"] > past["score"] for past in trainer.history):
-            save_checkpoint(out, trainer.network, **trainer.description(), epoch=row["epoch"])
-        trainer.history.append(row | {f"f1_day_{day}": float(f1) for day, f1 in zip(DAYS, scores, strict=True)})
-        trainer.save(out / "resume")
-        if progress:
-            progress(trainer.history[-1])
-    history = pd.DataFrame(trainer.history)
-    history.to_csv(out / "history.csv", index=False)
+    with joined(device) as place:
+        trainer = Trainer(train, validation, taxonomy, options, device, place)
+        trainer.resume(out / "resume")
+        while len(trainer.history) < options.epochs and not trainer.tired():
+            trainer.run_epoch(out, progress)
+        history = pd.DataFrame(trainer.history)
+        if place.rank == 0:
+            history.to_csv(out / "history.csv", index=False)
     return history
+
+
+@patch
+def run_epoch(self: Trainer, out: Path, progress: Callable[[dict], None] | None) -> None:
+    "An epoch, its score, and what is to be kept of it; of several processes, the first writes."
+    loss, scores = self.epoch(), self.leaf_macro_f1()
+    row = {"epoch": len(self.history), "loss": loss, "score": float(scores.mean())}
+    best = all(row["score"] > past["score"] for past in self.history)
+    self.history.append(row | {f"f1_day_{day}": float(f1) for day, f1 in zip(DAYS, scores, strict=True)})
+    if self.place.rank == 0:
+        if best:
+            save_checkpoint(out, self.network, **self.description(), epoch=row["epoch"])
+        self.save(out / "resume")
+        if progress:
+            progress(self.history[-1])
+    wait(self.place)
