@@ -2,17 +2,22 @@
 
     python bench/simulation.py [--per-model 1000] [--seed 0] [--models NAME …]
 
-Prints one JSON line per model and one for all: objects and CPU seconds without writing (chunks are simulated until there are
-enough objects) and with writing FITS.gz, the peak memory of the process, and the bytes written. Averages over models are of equal
-numbers of objects: all objects over all seconds.
+Prints a JSON line about the machine, one per model and one for all: objects and CPU seconds without writing (chunks are simulated
+until there are enough objects) and with writing FITS.gz, the peak memory of the process, and the bytes written. Averages over
+models are of equal numbers of objects: all objects over all seconds.
 """
 
 import argparse
 import json
+import os
+import platform
 import resource
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
+
+import numpy as np
 
 from elasticc_hc.simulation.candidates import sky
 from elasticc_hc.simulation.models import choose_models
@@ -42,6 +47,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--models", nargs="*")
     options = parser.parse_args()
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}"
+    print(json.dumps({"bench": "simulation", "date": date.today().isoformat(), "machine": machine}), flush=True)
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for model in choose_models(options.models):

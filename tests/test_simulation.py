@@ -15,7 +15,8 @@ from elasticc_hc.conversion.convert import convert
 from elasticc_hc.lightcurves import BANDS, LightCurves
 from elasticc_hc.simulation import noise, simulate
 from elasticc_hc.simulation.candidates import sky
-from elasticc_hc.simulation.models import MODELS
+from elasticc_hc.simulation.explosions import grid_days, painted, scaled
+from elasticc_hc.simulation.models import MODELS, Model, core_collapse
 from elasticc_hc.taxonomy import Taxonomy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -264,6 +265,17 @@ def test_deep_fields_have_more_visits(tmp_path):
         with files(tmp_path / survey, "EB", "HEAD") as head:
             counts[survey] = np.median(head[1].data["NOBS"])
     assert counts["ddf"] > 1.7 * counts["wfd"]
+
+
+def test_one_function_and_one_row_make_another_model(tmp_path, monkeypatch):
+    def red_nova(rng, n):
+        days = grid_days(np.full(n, 4.0))
+        return scaled(painted(0.02 * days, np.full_like(days, np.log(3500.0)), np.full(n, 4.0), "hydrogen"), rng.normal(-13, 1, n))
+
+    monkeypatch.setitem(MODELS, "LRN", Model("LRN", 48, red_nova, 1, (0.001, 0.05), core_collapse, "exponential"))
+    assert simulate.simulate(tmp_path / "out", 5, models=["LRN"])["LRN"]["objects"] == 5
+    with files(tmp_path / "out", "LRN", "HEAD") as head:
+        assert (head[1].data["SIM_REDSHIFT_CMB"] < 0.05).all() and (head[1].data["SIM_TYPE_INDEX"] == 48).all()
 
 
 def test_natural_balance(tmp_path):

@@ -46,7 +46,7 @@ def constant(z):
 
 # %% ../../nbs/18a_models.ipynb #cell-009
 DUST = {  # scale of the exponential and of the half-Gaussian, mag; share of the exponential
-    "none": (0, 0, 0), "exponential": (0.4, 0.1, 0.6), "half": (0.4, 0.1, 0.4), "wide": (1.7, 0.2, 0.25),
+    "none": (0, 0, 0), "exponential": (0.4, 0.1, 0.6), "half": (0.4, 0.1, 0.4), "wide": (1.7, 0.6, 0.36),
     "tde": (0.05, 0.02, 0.5),
 }  # fmt: skip
 

@@ -187,8 +187,8 @@ def binary_curve(
 # %% ../../nbs/17a_periodic.ipynb #cell-018
 def eclipsing_binary(rng: np.random.Generator, n: int) -> Star:
     "Contact and detached binaries that eclipse (periods after Prsa et al. 2011; magnitudes as in PLAsTiCC 16)."
-    contact = rng.uniform(size=n) < 0.10
-    period = np.where(contact, np.clip(log_normal(rng, n, 0.36, 0.07), 0.22, 1.2), 10 ** rng.uniform(0.0, 2.2, n))
+    contact = rng.uniform(size=n) < 0.25
+    period = np.where(contact, np.clip(log_normal(rng, n, 0.36, 0.07), 0.22, 1.2), 10 ** rng.uniform(0.0, 1.5, n))
     apart = np.clip(0.45 * period ** (-2 / 3) * np.exp(rng.normal(0, 0.25, n)), 0.015, 0.6)
     total = np.where(contact, rng.uniform(0.65, 0.80, n), apart)
     ratio = rng.uniform(0.25, 1.0, n)

@@ -21,7 +21,7 @@ from elasticc_hc.simulation.spectra import (
 COLOUR_RANGE = 2800.0, 7000.0  # Angstrom, where SALT2's colour law is a polynomial; linear outside
 PEAK_MAGNITUDE = -19.36  # B at maximum, x1 = 0, c = 0 (Scolnic & Kessler 2016)
 COLOUR_SCATTER = np.array([0.08, 0.05, 0.03, 0.05, 0.06, 0.10])  # mag in ugrizY, between supernovae of the same c and x1
-LATE_DECLINE = np.array([0.016, 0.016, 0.017, 0.019, 0.021, 0.026])  # mag per day from +50 d, ugrizY; 0.012 from +150 d
+LATE_DECLINE = np.array([0.016, 0.016, 0.017, 0.025, 0.027, 0.031])  # mag per day from +50 d, ugrizY; 0.012 from +150 d
 
 
 @cache
