@@ -1,6 +1,6 @@
 """Speed and memory of the explorer on a large file.
 
-    python bench/explorer.py FILE.parquet [--objects 100000] [--pages 40]
+    python bench/explorer.py FILE.parquet [--objects 100000] [--pages 100] > bench/results/explorer.jsonl
 
 Repeats the objects of FILE under new names until there are enough, in row groups as `elasticc-hc convert` writes them, and
 measures in a fresh process: opening the catalogue and the whole window (imports apart), the memory that takes, turning a page
@@ -10,10 +10,13 @@ is seen in tests/test_browser.py. Prints one JSON line per result.
 
 import argparse
 import json
+import os
+import platform
 import subprocess
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -46,18 +49,23 @@ def megabytes() -> float:
     return (used.rss - used.shared) / 1e6
 
 
+def machine() -> dict:
+    "Where and when."
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+    return {"date": date.today().isoformat(), "cpu": names[0] if names else platform.processor(), "cores": os.cpu_count()}
+
+
 def measure(path: Path, pages: int) -> None:
     "All measurements; in a process that has done nothing else."
     from elasticc_hc.classifier import HierarchicalClassifier
-
-    start = time.perf_counter()
     from elasticc_hc.explorer import Explorer
 
-    told("import", [1000 * (time.perf_counter() - start)])
+    print(json.dumps(machine() | {"objects": pq.read_metadata(path).num_rows, "pages": pages}), flush=True)
     classifier, before = HierarchicalClassifier.from_pretrained("plasticc"), megabytes()
     opened = []
     took = timed(lambda: opened.append(Catalogue(path)))
-    told("open_catalogue", [took], objects=len(opened[0]), megabytes=round(megabytes() - before))
+    told("open_catalogue", [took], megabytes=round(megabytes() - before))
     opened.clear()
     before = megabytes()
     took = timed(lambda: opened.append(Explorer(path, classifier)))
@@ -76,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("file", type=Path, help="Parquet file whose objects are repeated")
     parser.add_argument("--objects", type=int, default=100_000)
-    parser.add_argument("--pages", type=int, default=40)
+    parser.add_argument("--pages", type=int, default=100)
     parser.add_argument("--measure", action="store_true", help="FILE is large already: measure it as it is")
     options = parser.parse_args()
     if options.measure:

@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 import urllib.request
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from elasticc_hc.explorer.catalogue import Catalogue
 from elasticc_hc.explorer.lab import write_notebook
 
 ROOT = Path(__file__).parent.parent
@@ -29,7 +32,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """The address of a JupyterLab with the explorer's notebook, alone in folders of its own."""
+    """The address of a JupyterLab with the explorer's notebook, alone in folders of its own, and where it works."""
     folder = tmp_path_factory.mktemp("lab")
     write_notebook(SAMPLE, "plasticc", folder / "explore.ipynb")
     with socket.socket() as free:
@@ -52,7 +55,7 @@ def lab(tmp_path_factory):
         server = subprocess.Popen(command, env=settings, cwd=folder, stdout=log, stderr=log)
         try:
             wait_for(f"http://127.0.0.1:{port}/api/status", server, folder / "lab.log")
-            yield f"http://127.0.0.1:{port}"
+            yield f"http://127.0.0.1:{port}", folder
         finally:
             server.terminate()
             server.wait(20)
@@ -76,13 +79,14 @@ def run_all(page, address):
     page.goto(address)
     page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached")
     page.wait_for_selector('#jp-main-statusbar :text("| Idle")')
-    prompt = page.locator(".jp-CodeCell .jp-InputPrompt").first
     for _ in range(10):  # a notebook that has just been opened may not hear the first time
         page.click('.lm-MenuBar-itemLabel:text-is("Run")')
         page.click('.lm-Menu-itemLabel:text-is("Run All Cells")')
-        page.wait_for_timeout(1500)
-        if prompt.inner_text().strip() != "[ ]:":
+        try:
+            page.locator(".jp-CodeCell .jp-InputPrompt", has_text=re.compile(r"\[[*\d]+\]:")).first.wait_for(timeout=3000)
             break
+        except sync_api.TimeoutError:
+            continue
     page.wait_for_selector(".elasticc-explorer[data-hands=ready]", state="attached")
     page.wait_for_function("""() => {
         const plots = [...document.querySelectorAll(".elasticc-explorer .js-plotly-plot")];
@@ -92,21 +96,21 @@ def run_all(page, address):
 
 @pytest.fixture(scope="module")
 def seen(lab):
-    """The page with the explorer running, and what it asked for and complained about."""
-    requests, complaints = [], []
+    """The page with the explorer running, what it asked for and complained about, and the folder it writes to."""
+    (address, folder), requests, complaints = lab, [], []
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1500, "height": 1300})
+        page = browser.new_context(viewport={"width": 1500, "height": 1300}).new_page()
         page.set_default_timeout(WAIT)
         page.on("request", lambda request: requests.append(request.url))
         page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         try:
-            run_all(page, f"{lab}/lab/tree/explore.ipynb?reset")
+            run_all(page, f"{address}/lab/tree/explore.ipynb?reset")
         except Exception:
             shoot(page, "0_did_not_start")
             raise
-        yield page, requests, complaints
+        yield page, requests, complaints, folder
         browser.close()
 
 
@@ -136,14 +140,28 @@ STATE = """() => {
 
 
 def state(page, until=lambda now: True):
-    """What the page shows, when it shows what is waited for."""
+    """What the page shows, when all its parts have arrived at what is waited for: each of them comes in a message of its own."""
     end = time.monotonic() + WAIT / 1000
     while True:
         now = page.evaluate(STATE)
-        if until(now):
+        if until(now) and agrees(now):
             return now
-        assert time.monotonic() < end, f"the page still says: {now['status']} {now['alert']}"
+        said = {key: now[key] for key in ("status", "alert", "cut", "title", "drawn")}
+        assert time.monotonic() < end, f"the page still shows {said}, {n_points(now)} points"
         page.wait_for_timeout(50)
+
+
+@cache
+def fluxes(snid):
+    """The fluxes of an object, from the file."""
+    catalogue = Catalogue(SAMPLE)
+    return np.sort(catalogue.fetch(catalogue.row_of(snid)).curves.FLUXCAL * 36.3078)
+
+
+def agrees(now):
+    """Whether the figure shows the object that the line above names, and the tree the day of the cut."""
+    shown, wanted = np.sort([flux for values in now["flux"] for flux in values]), fluxes(snid(now))
+    return shown.shape == wanted.shape and np.allclose(shown, wanted, rtol=1e-4) and now["title"] == f"day {now['cut']:.1f}"
 
 
 def snid(now):
@@ -155,16 +173,14 @@ def n_points(now):
 
 
 def shows_the_first_object(seen):
-    from elasticc_hc.explorer.catalogue import Catalogue
-
     page, *_ = seen
     first = Catalogue(SAMPLE).fetch(0)
-    now = state(page, lambda now: snid(now) == first.SNID)
-    assert n_points(now) == len(first) and now["drawn"] > 0
-    flux = np.sort(np.concatenate([np.array(values) for values in now["flux"]]))
-    np.testing.assert_allclose(flux, np.sort(first.curves.FLUXCAL * 36.3078), rtol=1e-4)
+    now = state(page, lambda now: snid(now) == first.SNID and now["drawn"] > 0)
+    assert n_points(now) == len(first)
     assert [name for name, _ in now["areas"]] == ["SN", "Fast", "Long", "Periodic", "AGN"]
     np.testing.assert_allclose(np.sum([heights for _, heights in now["areas"]], axis=0), 1, atol=1e-4)
+    chosen = "[...document.querySelectorAll('.elasticc-explorer select')].map((select) => select.selectedOptions[0]?.text)"
+    assert page.evaluate(chosen) == ["any"] * 4
     shoot(page, "1_first_object")
 
 
@@ -213,7 +229,7 @@ def dragging_the_cut_line_winds_back(seen):
     target = whole["zero"] + 0.2 * (whole["line"][0] - whole["zero"])
     page.mouse.move((whole["line"][0] + target) / 2, whole["line"][1], steps=5)
     half = state(page, lambda now: now["cut"] < 0.7 * whole["cut"])  # follows while the button is still down
-    assert half["title"] != whole["title"]
+    assert half["node"] != whole["node"]
     page.mouse.move(target, whole["line"][1], steps=5)
     early = state(page, lambda now: abs(now["line"][0] - target) < 2)
     page.mouse.up()
@@ -241,12 +257,31 @@ def folded_view(seen):
     page.locator('.elasticc-explorer input[type="checkbox"]').first.check()
     page.wait_for_function("""() => [...document.querySelectorAll(".elasticc-explorer .js-plotly-plot")].some(
         (plot) => /folded at 0\\.\\d+ days/.test((plot._fullLayout.title || {}).text || ""))""")
-    page.wait_for_timeout(500)
     shoot(page, "4_folded")
 
 
+def exports_work_offline(seen):
+    page, requests, _, folder = seen
+    name = snid(state(page))
+    for button, suffix in (("PNG", "png"), ("CSV", "csv"), ("HTML", "html")):
+        page.locator(".elasticc-explorer button", has_text=re.compile(f"^{button}$")).click()
+        page.locator(".elasticc-explorer [role=status]", has_text=f"written: {name}.{suffix}").wait_for()
+    assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert len(pd.read_csv(folder / f"{name}.csv")) == len(fluxes(name))
+    other, asked = page.context.new_page(), []
+    other.on("request", lambda request: asked.append(request.url))
+    other.goto((folder / f"{name}.html").as_uri())
+    other.wait_for_function("() => [...document.querySelectorAll('.js-plotly-plot')].filter((plot) => plot._fullData).length === 3")
+    shoot(other, "5_page")
+    other.close()
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in asked)
+    page.locator(".elasticc-explorer button", has_text=re.compile("^code$")).click()
+    page.wait_for_function("""(name) => [...document.querySelectorAll(".elasticc-explorer textarea")].some(
+        (area) => area.value.includes(`explorer.show('${name}', level='leaf', cut=`))""", arg=name)
+
+
 def nothing_left_the_machine_and_nobody_complained(seen):
-    page, requests, complaints = seen
+    page, requests, complaints, _ = seen
     away = [url for url in requests if not re.match(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:|about:", url)]
     assert requests and not away
     assert not complaints, "\n".join(complaints)
@@ -262,6 +297,7 @@ def test_the_explorer_in_a_browser(seen):
         dragging_the_cut_line_winds_back,
         slider_is_the_twin_of_the_line,
         folded_view,
+        exports_work_offline,
         nothing_left_the_machine_and_nobody_complained,
     )
     for step in steps:
