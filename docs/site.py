@@ -4,12 +4,18 @@ nbdev adds the API documentation after each exported cell, hides what `#| hide` 
 links. Nothing is downloaded.
 """
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+from base64 import b64encode
+from html import unescape
+from io import BytesIO
 from pathlib import Path
 
+from matplotlib import rc_context
+from matplotlib.mathtext import math_to_image
 from nbdev.config import get_config
 from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
 from nbdev.serve import proc_nbs
@@ -18,7 +24,42 @@ ROOT = Path(__file__).resolve().parent.parent
 DUNDER = re.compile(r"(\"### [\w.]*?)__(\w+)__(?=\\n)")  # in a notebook's JSON: a heading such as X.__len__
 SIGNATURE = re.compile(r"^\s*\"(?:    |def |\)->).*$", re.MULTILINE)
 LINK = re.compile(r"\[(`[^`]+`)\]\([^)]*\)")
+FONTS = re.compile(r"""@import\s*(?:url\()?\s*("|')https?://.*?\1\s*\)?\s*;|@import\s*url\(https?://[^)]*\)\s*;""")
+KATEX = re.compile(r"<link[^>]*/katex@[^>]*>|<script[^>]*/katex@[^>]*>\s*</script>|<script>[^<]*renderMathInElement[^<]*</script>")
+FORMULA = re.compile(r'<span class="math (inline|display)">([^<]*)</span>')
 PICTURE = re.compile(r"(?:\.\./)+((?:images|gif)/[\w./-]+\.(?:png|gif|svg|jpg))")
+
+
+def benchmark_table(path):
+    """The lines of one benchmark as Markdown: what all lines say once, then a table of the rest, at most forty rows."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    made = [row for row in rows if "date" in row]
+    notes = [", ".join(f"{name} {value}" for name, value in row.items()) for row in made]
+    groups = {}
+    for row in (row for row in rows if row not in made):
+        groups.setdefault(tuple(row), []).append(row)
+    tables = []
+    for names, group in groups.items():
+        cells = [names, ["---"] * len(names), *(row.values() for row in group[:40])]
+        lines = ["| " + " | ".join(map(str, line)) + " |" for line in cells]
+        more = f"\n\n… and {len(group) - 40} more in `bench/results/{path.name}`" if len(group) > 40 else ""
+        tables.append("\n".join(lines).replace("[", "").replace("]", "") + more)
+    return "\n\n".join([f"## {path.stem.replace('_', ' ')}", *notes, *tables])
+
+
+def write_benchmarks(folder):
+    """A page of what the scripts in bench/ measured, from their JSON lines, and its place in the sidebar."""
+    intro = (
+        "# Benchmarks\n\n> What the scripts in `bench/` measured, on the machines and days that stand beside the numbers.\n\n"
+        "This page is generated from the JSON lines in `bench/results/`. *PLAsTiCC* are real light curves of that challenge; the"
+        " simulation is synthetic and in ELAsTiCC2's format. Nothing here was measured on ELAsTiCC2 as a whole."
+    )
+    texts = [intro, *(benchmark_table(path) for path in sorted((ROOT / "bench/results").glob("*.jsonl")))]
+    cells = [{"cell_type": "markdown", "id": f"part-{i}", "metadata": {}, "source": text} for i, text in enumerate(texts)]
+    notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (folder / "benchmarks.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    sidebar = folder / "sidebar.yml"
+    sidebar.write_text(sidebar.read_text(encoding="utf-8").rstrip() + "\n      - benchmarks.ipynb\n", encoding="utf-8")
 
 
 def page_name(path):
@@ -60,11 +101,42 @@ def link_locally(site, url):
         page.write_text(html, encoding="utf-8")
 
 
+def keep_offline(site):
+    """No fonts from the network in the style sheets, and no links to what has no place on a page, as names with an underscore."""
+    for sheet in site.rglob("*.css"):
+        css = sheet.read_text(encoding="utf-8")
+        sheet.write_text(FONTS.sub("", css), encoding="utf-8")
+    for page in site.rglob("*.html"):
+        html = page.read_text(encoding="utf-8")
+        page.write_text(re.sub(r'<a href="[^"#]*#_[^"]*">(<code>.*?</code>)</a>', r"\1", html), encoding="utf-8")
+
+
+def formula(match):
+    """A formula as a picture inside the page, drawn by matplotlib; its TeX is the text for those who cannot see it."""
+    tex, drawn = " ".join(unescape(match[2]).strip()[2:-2].split()), BytesIO()
+    with rc_context({"svg.fonttype": "path", "svg.hashsalt": "formula", "mathtext.fontset": "cm", "svg.id": None}):
+        depth = math_to_image(f"${tex}$", drawn, format="svg")
+    svg = drawn.getvalue()
+    width, height = (float(re.search(rf'<svg[^>]* {side}="([\d.]+)pt"', svg.decode())[1]) / 10 for side in ("width", "height"))
+    image = f'<img alt="{match[2]}" src="data:image/svg+xml;base64,{b64encode(svg).decode()}"'
+    style = f"width:{width:.2f}em;max-width:100%;vertical-align:{-depth / 10:.2f}em"
+    return f'<span class="math {match[1]}">{image} style="{style}"></span>'
+
+
+def draw_formulas(site):
+    """Formulas as pictures in place of scripts from the network that would set them."""
+    for page in site.rglob("*.html"):
+        html = page.read_text(encoding="utf-8")
+        if KATEX.search(html):
+            page.write_text(FORMULA.sub(formula, KATEX.sub("", html)), encoding="utf-8")
+
+
 def main():
     config = get_config(path=ROOT)
     refresh_quarto_yml()
     nbdev_sidebar.__wrapped__()
     folder = proc_nbs(n_workers=2, force=True)
+    write_benchmarks(folder)
     mend_pages(folder)
     if shutil.which("quarto"):
         subprocess.run(["quarto", "render", "--no-cache"], cwd=folder, check=True)
@@ -81,6 +153,8 @@ def main():
             shutil.copytree(folder / name, site / name, dirs_exist_ok=True)
     shutil.rmtree(folder)
     link_locally(site, config.doc_host + config.doc_baseurl)
+    keep_offline(site)
+    draw_formulas(site)
     print(f"{len(list(site.rglob('*.html')))} pages: {site / 'index.html'}")
 
 

@@ -206,6 +206,13 @@ def _forget_run(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def _calibrate(run: Path, learned: LightCurves, held_out: LightCurves) -> None:
+    "Fit the probabilities of a run to the objects it has not learned from, and note the class mix it has learned."
+    from elasticc_hc.classifier import HierarchicalClassifier
+
+    HierarchicalClassifier.load(run).calibrate(held_out).learn_mix(learned).store(run)
+
+
 def _reporter(epochs: int, progress: Callable) -> Callable[[dict], None]:
     "Turns a row of the training history into a line of progress."
     def report(row):
@@ -238,6 +245,7 @@ def train(
     print(f"{(~held_out).sum():,} objects to learn from, {held_out.sum():,} to choose the best epoch by", flush=True)
     with progress_of("training epochs") as progress:
         history = fit(curves[~held_out], curves[held_out], tree, out, options, _reporter(options.epochs, progress))
+    _calibrate(out, curves[~held_out], curves[held_out])
     best = history["score"].idxmax()
     print(f"best epoch {best + 1} of {len(history)}: leaf macro F1 over all days {history['score'][best]:.3f}; run in {out}")
 
@@ -267,42 +275,78 @@ def predict(
     print(f"predictions in {out}")
 
 # %% ../nbs/19_cli.ipynb #cell-022
-@app.command(epilog="Example: elasticc-hc evaluate run split/test.parquet --out results")
+def _others(runs: list[Path], test: Path) -> dict:
+    "Predictions of other runs for the same file, by the run's path."
+    return {str(run): _predict(run, test) for run in runs}
+
+
+@app.command(epilog="Example: elasticc-hc evaluate run split/test.parquet --out results --compare run2")
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a trained classifier.")],
     test: Annotated[Path, typer.Argument(help="Parquet file of light curves with labels.")],
     out: Out,
+    compare: Annotated[list[Path] | None, typer.Option(help="Another run to compare with; repeat for more.")] = None,
+    published: Annotated[bool, typer.Option("--published", help="TEST is ELAsTiCC 2's own: draw ORACLE's values beside.")] = False,
+    draws: Annotated[int, typer.Option(help="Bootstrap draws for the intervals; 0: none.", min=0)] = 200,
     overwrite: Overwrite = False,
 ):
-    "Classify the test objects at 1, 2, 4 … 1024 days and write predictions, metrics and figures."
+    "Classify the test objects at 1, 2, 4 … 1024 days; write predictions, metrics, figures, object cards and report.html."
+    from elasticc_hc.classifier import HierarchicalClassifier
+    from elasticc_hc.evaluation.dossier import refusal, write_dossier
     from elasticc_hc.evaluation.metrics import summary_table
-    from elasticc_hc.evaluation.results import evaluate as evaluate_predictions
+    from elasticc_hc.evaluation.provenance import provenance
     from elasticc_hc.evaluation.results import results_folder
 
     with results_folder(out, overwrite) as folder:
-        table = evaluate_predictions(_predict(run, test), folder)
+        predictions, curves = _predict(run, test), LightCurves.from_parquet(test)
+        if reason := refusal(predictions, curves):
+            predictions.to_parquet(folder / "predictions.parquet")
+        else:
+            made = provenance(run, test, _command(), draws)
+            table = write_dossier(predictions, folder, curves, HierarchicalClassifier.load(run), _others(compare or [], test),
+                                  made, published, draws=draws)  # fmt: skip
+    if reason:
+        raise ValueError(f"{test}: {reason}: no metrics; the predictions are in {out / 'predictions.parquet'}")
     print(summary_table(table).round(3).to_string())
-    print(f"predictions, metrics and figures in {out}")
+    print(f"predictions, metrics and figures in {out}; open {out / 'report.html'}")
+
+# %% ../nbs/19_cli.ipynb #cell-023
+def _card(made: dict, snid: str):
+    "The card of one object of the test file that results were made from; ValueError where it is not there."
+    from elasticc_hc.classifier import HierarchicalClassifier
+    from elasticc_hc.evaluation.cards import cards_of
+
+    curves = LightCurves.from_parquet(made["test"])
+    chosen = curves[(curves.header["SNID"].astype(str) == snid).to_numpy()]
+    if not len(chosen):
+        raise ValueError(f"{made['test']}: no object {snid} there")
+    return cards_of(HierarchicalClassifier.load(made["run"]), chosen)[0]
 
 
 @app.command(epilog="Example: elasticc-hc animate results --out gif")
 def animate(
     results: Annotated[Path, typer.Argument(help="Folder that evaluate wrote.")],
     out: Out,
+    snid: Annotated[str, typer.Option("--object", help="SNID: the film of this one object instead.")] = "",
+    level: Annotated[str, typer.Option(help="Probabilities of --object: root, level2 or leaf.")] = "leaf",
     overwrite: Overwrite = False,
 ):
-    "Draw confusion matrices and ROC curves growing with time: frames and a GIF for each level."
+    "Draw confusion matrices and ROC curves growing with time, or the card of one object: frames and GIFs."
     from elasticc_hc.animation import animate as animate_predictions
     from elasticc_hc.classifier import Predictions
+    from elasticc_hc.evaluation.provenance import read_provenance
+    from elasticc_hc.objectfilm import animate_object
 
-    path = results / "predictions.parquet"
-    if not path.is_file():
-        raise FileNotFoundError(f"{results}: no predictions.parquet there; give the folder that evaluate wrote")
+    made = read_provenance(results)
     with progress_of("drawing frames") as progress:
-        films = animate_predictions(Predictions.from_parquet(path), out, progress=progress, overwrite=overwrite)
-    print(f"{len(films)} animations in {out}")
+        if snid:
+            films = [animate_object(_card(made, snid), out, level, progress, overwrite)]
+        else:
+            predictions = Predictions.from_parquet(results / "predictions.parquet")
+            films = animate_predictions(predictions, out, progress=progress, overwrite=overwrite)
+    print(f"{len(films)} animation{'s' * (len(films) != 1)} in {out}")
 
-# %% ../nbs/19_cli.ipynb #cell-024
+# %% ../nbs/19_cli.ipynb #cell-025
 @app.command(epilog="Example: elasticc-hc explore split/test.parquet run")
 def explore(
     file: Annotated[Path, typer.Argument(help="Parquet file of light curves.")],
@@ -322,7 +366,7 @@ def explore(
     if browser:
         raise typer.Exit(open_lab(path))
 
-# %% ../nbs/19_cli.ipynb #cell-026
+# %% ../nbs/19_cli.ipynb #cell-027
 def main() -> None:
     "The entry point: what is wrong with the input is said in one line, with exit code 1."
     try:

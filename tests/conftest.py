@@ -1,5 +1,7 @@
 """The last line of a test run, from pytest's own counts: `N passed, M failed` and, where there are any, `K skipped`."""
 
+import shutil
+
 import pytest
 
 
@@ -32,3 +34,16 @@ def pytest_unconfigure(config):
     if is_controller(config) and config.pluginmanager.has_plugin("terminalreporter"):
         passed, failed, skipped = counts(config)
         print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""), flush=True)
+
+
+@pytest.fixture
+def chromium():
+    """A headless browser; a test that needs it is skipped where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine; install it: apt-get install chromium")
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        yield browser
+        browser.close()

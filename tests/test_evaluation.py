@@ -403,7 +403,7 @@ def test_films(predictions, tmp_path):
     names = {f"{level}_{kind}" for level in LEVELS for kind in ("cf", "roc")}
     assert {path.name for path in (tmp_path / "one").iterdir()} == {path.stem for path in gifs} == names
     for name in names:
-        files = sorted(path.name for path in (tmp_path / "one" / name).iterdir())
+        files = sorted(path.name for path in (tmp_path / "one" / name).iterdir() if path.suffix in (".png", ".gif"))
         assert files == ["day_0001.png", "day_1024.png", f"{name}.gif"]
         for file in files:
             assert (tmp_path / "one" / name / file).read_bytes() == (tmp_path / "two" / name / file).read_bytes()
@@ -424,7 +424,7 @@ def test_films(predictions, tmp_path):
     with pytest.raises(FileExistsError, match="exists and is not empty"):
         animate(predictions, tmp_path / "one")
     animate(predictions, tmp_path / "one", days=(8,), overwrite=True)
-    assert sorted(path.name for path in (tmp_path / "one" / "root_cf").iterdir()) == ["day_0008.png", "root_cf.gif"]
+    assert sorted(path.name for path in (tmp_path / "one" / "root_cf").glob("*.[pg][ni][gf]")) == ["day_0008.png", "root_cf.gif"]
 
 
 def test_plots_print_and_close_nothing(predictions, table, capsys):

@@ -1,0 +1,121 @@
+"""The documentation as a reader meets it: every internal link, picture and anchor leads somewhere; pages are quiet and offline."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
+LEFT_OUT = shutil.ignore_patterns(".venv", ".git", "_site", "_proc", "demo", "build", "dist", "__pycache__", "*.egg-info", ".*_cache")
+
+
+class Page(HTMLParser):
+    """The addresses that a page uses and the anchors that it offers."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.links, self.anchors = [], set()
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.anchors |= {found.get("id"), found.get("name") if tag == "a" else None} - {None}
+        self.links += [found[name] for name in ("href", "src") if found.get(name)]
+
+
+def broken_links(site):
+    """Addresses on the pages of a site that lead to no file or to no anchor."""
+    pages = {path: Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path.resolve()
+            target = target / "index.html" if target.is_dir() else target
+            anchors = next((other.anchors for name, other in pages.items() if name.resolve() == target), set())
+            if not target.exists() or (parts.fragment and target.suffix == ".html" and unquote(parts.fragment) not in anchors):
+                broken.append(f"{path.relative_to(site)}: {link}")
+    return broken
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, built in a copy of the project."""
+    copy = tmp_path_factory.mktemp("documentation") / "copy"
+    shutil.copytree(ROOT, copy, ignore=LEFT_OUT)
+    done = subprocess.run(
+        [sys.executable, "docs/site.py"], cwd=copy, env={**os.environ, **OFFLINE, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return copy / "_site"
+
+
+def test_the_checker_finds_what_is_broken(tmp_path):
+    (tmp_path / "a.html").write_text('<a href="b.html#there">1</a><a href="b.html#gone">2</a><img src="no.png"><a href="https://x.org/n">3</a>')
+    (tmp_path / "b.html").write_text('<h1 id="there">b</h1><a href="a.html">back</a><a href="#nowhere">4</a>')
+    assert broken_links(tmp_path) == ["a.html: b.html#gone", "a.html: no.png", "b.html: #nowhere"]
+
+
+def test_every_internal_link_leads_somewhere(site):
+    assert broken_links(site) == []
+
+
+def test_benchmark_page_shows_every_file(site):
+    html = (site / "benchmarks.html").read_text(encoding="utf-8")
+    files = sorted((ROOT / "bench/results").glob("*.jsonl"))
+    assert len(files) > 5
+    for path in files:
+        row = next(row for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()) if "date" not in row)
+        assert path.stem.replace("_", " ") in html and next(iter(row)) in html, path.name
+    assert 'href="benchmarks.html"' in (site / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_pages_are_quiet_and_offline(site, width, chromium):
+    """No console error, no request off the machine, no sideways scrolling on a phone."""
+    page = chromium.new_page(viewport={"width": width, "height": 900})
+    errors, requests, wide = [], set(), []
+    page.on("console", lambda message: errors.append(f"{page.url}: {message.text}") if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(f"{page.url}: {error}"))
+    page.on("request", lambda request: requests.add(request.url) if re.match(r"(?:https?|wss?):", request.url) else None)
+    for name in sorted(path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html")):
+        page.goto((site / f"{name}.html").as_uri())
+        if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth + 1"):
+            wide.append(name)
+    font = page.evaluate("getComputedStyle(document.body).fontFamily")
+    assert "sans-serif" in font, "the style sheet of the theme holds"
+    assert errors == [] and requests == set() and wide == []
+
+
+def test_citation_agrees_with_the_settings():
+    import yaml
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    settings = dict(re.findall(r"^(\w+) = (.*)$", (ROOT / "settings.ini").read_text(encoding="utf-8"), re.M))
+    assert citation["version"] == settings["version"] and citation["repository-code"] == settings["git_url"]
+    assert citation["license"] == "Apache-2.0" and {"cff-version", "message", "title", "authors"} <= citation.keys()
+
+
+def test_workflows_run_what_the_repository_has():
+    import yaml
+
+    for path in sorted((ROOT / ".github/workflows").glob("*.yml")):
+        text = path.read_text(encoding="utf-8")
+        steps = [step for job in yaml.safe_load(text)["jobs"].values() for step in job["steps"]]
+        commands = [step["run"] for step in steps if "run" in step]
+        assert text.startswith("# Not run yet") and commands
+        for command in commands:
+            target = re.fullmatch(r"make (\w+)", command)
+            made = target and re.search(rf"^{target[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+            assert made or (ROOT / command).is_file(), command
