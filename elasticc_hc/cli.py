@@ -227,12 +227,13 @@ def train(
     train: Annotated[Path, typer.Argument(help="Parquet file to train with.")],
     out: Out,
     taxonomy: TaxonomyName = "elasticc2",
-    preset: Annotated[str, typer.Option(help="Set of choices: lstm or gru.")] = "lstm",
+    preset: Annotated[str, typer.Option(help="Set of choices: lstm, gru, default or oracle.")] = "lstm",
     seed: Seed = 0,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set; the preset's by default.")] = None,
     overwrite: Overwrite = False,
 ):
     "Train a classifier; a run with the same choices that was interrupted goes on where it stopped."
+    from elasticc_hc.distributed import is_first
     from elasticc_hc.training import PRESETS, fit
 
     if preset not in PRESETS:
@@ -240,12 +241,13 @@ def train(
     options = replace(PRESETS[preset], seed=seed, epochs=epochs or PRESETS[preset].epochs)
     tree, curves = Taxonomy.from_yaml(taxonomy), LightCurves.from_parquet(train)
     held_out = split_value(curves.header["SNID"], VALIDATION_SEED) < VALIDATION_FRACTION
-    if overwrite:
+    if overwrite and is_first():
         _forget_run(out)
     print(f"{(~held_out).sum():,} objects to learn from, {held_out.sum():,} to choose the best epoch by", flush=True)
     with progress_of("training epochs") as progress:
         history = fit(curves[~held_out], curves[held_out], tree, out, options, _reporter(options.epochs, progress))
-    _calibrate(out, curves[~held_out], curves[held_out])
+    if is_first():
+        _calibrate(out, curves[~held_out], curves[held_out])
     best = history["score"].idxmax()
     print(f"best epoch {best + 1} of {len(history)}: leaf macro F1 over all days {history['score'][best]:.3f}; run in {out}")
 

@@ -126,6 +126,8 @@ def draw_card(
     day = np.inf if until is None else until
     shown = card.source.curves.select(card.source.curves.days <= day)
     LSSTSource(shown).plot_flux_curve(upper, legend=False)
+    for words in list(upper.texts):
+        words.remove()
     upper.set(xlim=time_limits(card), ylim=whole.get_ylim(), xlabel="")
     upper.tick_params(labelbottom=False)
     plot_areas(lower, card, level, until)
