@@ -204,7 +204,7 @@ def test_sdist_and_wheel_hold_the_package_data(copy, tmp_path):
     build = "import sys; from setuptools import build_meta as b; print(b.build_sdist(sys.argv[1]))"
     sdist = tmp_path / run(sys.executable, "-c", build, tmp_path, cwd=copy).split()[-1]
     with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path / "sdist", filter="data")
+        archive.extractall(tmp_path / "sdist", **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
         in_sdist = [member.name for member in archive if member.isfile()]
     (source,) = (tmp_path / "sdist").iterdir()
     options = ("--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", tmp_path)
