@@ -24,11 +24,12 @@ def progress_of(
 ) -> Iterator[Callable]:  # to be called as report(done, total, label)
     "A bar on a terminal; elsewhere a line for each tenth of the work."
     if not sys.stdout.isatty():
-        said = set()
+        said = None
 
         def report(done, total, label=""):
-            if total and (tenth := 10 * done // total) not in said:
-                said.add(tenth)
+            nonlocal said
+            if total and (tenth := 10 * done // total) != said:
+                said = tenth
                 print(f"{what}: {done} of {total} {label}".rstrip(), flush=True)
 
         yield report
