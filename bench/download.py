@@ -46,7 +46,8 @@ def timed(step: str, size: int, work) -> None:
     start = time.process_time()
     work()
     seconds = time.process_time() - start
-    print(json.dumps({"bench": "download", "step": step, "MB": round(size / 1e6), "MB_per_cpu_s": round(size / seconds / 1e6, 1)}), flush=True)
+    megabytes = size / 1e6
+    print(json.dumps({"step": step, "MB": round(megabytes), "MB_per_cpu_s": round(megabytes / seconds, 1)}), flush=True)
 
 
 def main() -> None:
