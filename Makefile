@@ -13,7 +13,7 @@ PACKAGING := setup.py settings.ini pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test slow fuzz docs readme export lint lab constraints clean
+.PHONY: help demo plasticc benchmark test slow fuzz docs readme export lint lab constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,42 +34,71 @@ $(DEV): $(BIN)/python $(PACKAGING)
 constraints: $(DEV) ## write constraints.txt from what .venv has
 	$(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+.*//' > constraints.txt
 
-# --- the demo: real light curves in, animated results out ---
+# --- from files to pictures: simulated data, PLAsTiCC, or your own ---
+
+SYNTHETIC := demo/synthetic
+PLASTICC  := demo/plasticc
+REAL      := demo/elasticc2
+MODULES   := lightcurves augmentation taxonomy dataset loss model options training calibration
+TRAINING_CODE := $(wildcard $(patsubst %,elasticc_hc/%.py,$(MODULES)))
+
+# $(call split,FILES,FOLDER)   $(call train,FOLDER,TAXONOMY)   $(call show,FOLDER,GIFS)
+split = $(HC) combine $(1) --out $(2)/split --test-fraction 0.3 --seed 0 --overwrite
+train = $(HC) train $(1)/split/train.parquet --out $(1)/run --taxonomy $(2) --preset lstm --seed 0 --overwrite
+define show
+	$(HC) evaluate $(1)/run $(1)/split/test.parquet --out $(1)/results --overwrite
+	$(HC) animate $(1)/results --out $(2) --overwrite
+	@echo "Model: $(1)/run/   Metrics, figures, report.html: $(1)/results/   Animations: $(2)/"
+endef
 
 ifeq ($(DATA),)
-WORK     := demo/plasticc
-TAXONOMY := plasticc
-INPUT     = $(WORK)/converted.parquet
+demo: $(SYNTHETIC)/trained ## simulate 32 models, convert, train, evaluate, write gif/; DATA=folder: your converted files instead
+	$(call show,$(SYNTHETIC),gif)
 else
-WORK     := demo/elasticc2
-TAXONOMY := elasticc2
-INPUT     = "$(DATA)"/*.parquet
+demo: $(REAL)/trained
+	$(call show,$(REAL),$(REAL)/gif)
 endif
-TRAINING_CODE := $(wildcard $(patsubst %,elasticc_hc/%.py,lightcurves augmentation taxonomy dataset loss model training))
 
-demo: $(WORK)/trained ## train and evaluate on PLAsTiCC and write gif/; DATA=folder: on the converted files in it
-	$(HC) evaluate $(WORK)/run $(WORK)/split/test.parquet --out $(WORK)/results --overwrite
-	$(HC) animate $(WORK)/results --out gif --overwrite
-	@echo "Model: $(WORK)/run/   Metrics and figures: $(WORK)/results/   Animations: gif/"
-
-$(WORK)/trained: $(WORK)/split/train.parquet $(TRAINING_CODE)
-	$(HC) train $(WORK)/split/train.parquet --out $(WORK)/run --taxonomy $(TAXONOMY) --preset lstm --seed 0 --overwrite
+$(SYNTHETIC)/trained: $(SYNTHETIC)/split/train.parquet $(TRAINING_CODE)
+	$(call train,$(SYNTHETIC),elasticc2)
 	@touch $@
 
-ifeq ($(DATA),)
-$(WORK)/split/train.parquet: $(INPUT)
-	$(HC) combine $(INPUT) --out $(WORK)/split --test-fraction 0.3 --seed 0 --overwrite
+$(SYNTHETIC)/split/train.parquet: $(SYNTHETIC)/converted/conversion.json
+	$(call split,$(SYNTHETIC)/converted/*.parquet,$(SYNTHETIC))
+	$(HC) summary $(SYNTHETIC)/converted/*.parquet --taxonomy elasticc2
 
-$(INPUT): | $(RUN)
-	@mkdir -p $(WORK)
+$(SYNTHETIC)/converted/conversion.json: | $(RUN)
+	@mkdir -p $(SYNTHETIC)
+	$(HC) simulate $(SYNTHETIC)/fits --per-model 200 --seed 0 --jobs 2 --overwrite
+	$(HC) convert $(SYNTHETIC)/fits $(SYNTHETIC)/converted --jobs 2 --overwrite
+
+plasticc: $(PLASTICC)/trained ## the same with the real light curves of PLAsTiCC (80 MB, fetched once)
+	$(call show,$(PLASTICC),$(PLASTICC)/gif)
+
+$(PLASTICC)/trained: $(PLASTICC)/split/train.parquet $(TRAINING_CODE)
+	$(call train,$(PLASTICC),plasticc)
+	@touch $@
+
+$(PLASTICC)/split/train.parquet: $(PLASTICC)/converted.parquet
+	$(call split,$<,$(PLASTICC))
+
+$(PLASTICC)/converted.parquet: | $(RUN)
+	@mkdir -p $(PLASTICC)
 	$(HC) plasticc $@ --cache "$(CACHE)" --overwrite
-else
-.PHONY: $(WORK)/split/train.parquet
-$(WORK)/split/train.parquet: | $(RUN)
-	@ls $(INPUT) > /dev/null 2>&1 || { echo "make demo: no Parquet file in $(DATA); write some with: $(HC) convert"; exit 1; }
-	@mkdir -p $(WORK)
-	$(HC) combine $(INPUT) --out $(WORK)/split --test-fraction 0.3 --seed 0 --overwrite
-endif
+
+$(REAL)/trained: $(REAL)/split/train.parquet $(TRAINING_CODE)
+	$(call train,$(REAL),elasticc2)
+	@touch $@
+
+.PHONY: $(REAL)/split/train.parquet
+$(REAL)/split/train.parquet: | $(RUN)
+	@ls "$(DATA)"/*.parquet > /dev/null 2>&1 || { echo "make demo: no Parquet file in $(DATA); write some with: $(HC) convert"; exit 1; }
+	@mkdir -p $(REAL)
+	$(call split,"$(DATA)"/*.parquet,$(REAL))
+
+benchmark: $(PLASTICC)/split/train.parquet $(DEV) ## our presets, ORACLE's recipe and boosted trees on PLAsTiCC, three seeds (hours)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
+	OMP_NUM_THREADS=1 $(BIN)/python bench/quality.py $(PLASTICC)/split/train.parquet $(PLASTICC)/split/test.parquet --name PLAsTiCC --epochs 80 | tee $(PLASTICC)/quality.jsonl
 
 # --- development ---
 

@@ -1,12 +1,12 @@
 """What the temperatures and the conformal thresholds are worth on objects that nobody has seen.
 
     python bench/calibration.py demo/plasticc/run demo/plasticc/split/train.parquet demo/plasticc/split/test.parquet
-        --folds demo/plasticc/folds --name PLAsTiCC
+        --folds demo/plasticc/run/folds --name PLAsTiCC
 
 The temperatures and offsets are fitted to the objects that `elasticc-hc train` held out to choose the best epoch by, a tenth of the
 training side. These are few: from 567 objects, a promise of 90 % has a standard error of 1.3 points. With --folds all training
-objects take part, each as seen by a network that was trained without it: five networks, each without a fifth, taken from the folder
-or trained into it. The thresholds then come from these, each calibrated by the other four.
+objects take part, each as seen by a network that was trained without it: five networks, each without a fifth. The thresholds then
+come from these, each calibrated by the other four.
 
 Prints what it was measured on, then one JSON line per level and day: calibration error, Brier score, log loss, accuracy and macro
 F1, of the network as it is, with temperatures alone, and with temperatures and offsets; the share of conformal sets that hold the
@@ -29,9 +29,9 @@ from elasticc_hc.classifier import DAYS, HierarchicalClassifier, Predictions
 from elasticc_hc.conformal import conformal_sets, coverage, fit_thresholds
 from elasticc_hc.conversion.combine import split_value
 from elasticc_hc.evaluation.metrics import metrics
+from elasticc_hc.folds import load_folds, out_of_fold, together
 from elasticc_hc.lightcurves import LightCurves
 from elasticc_hc.taxonomy import LEVELS
-from elasticc_hc.training import PRESETS, fit
 
 VALIDATION_FRACTION, VALIDATION_SEED = 0.1, 1
 FOLDS, FOLD_SEED = 5, 2
@@ -49,40 +49,10 @@ def bare(run: Path) -> HierarchicalClassifier:
     return replace(HierarchicalClassifier.load(run), calibration=None)
 
 
-def joined(parts: list[Predictions]) -> Predictions:
-    "Predictions of different objects together."
-    fields = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("SNID", "probabilities", "truth")}
-    return replace(parts[0], **fields)
-
-
 def crossed(classifier: HierarchicalClassifier, held_out: LightCurves) -> Predictions:
     "Predictions for objects that neither the network nor the calibration has seen: each half calibrated with the other."
     first = split_value(held_out.header["SNID"], seed=3) < 0.5
-    return joined([classifier.calibrate(held_out[~half]).predict(held_out[half]) for half in (first, ~first)])
-
-
-Fold = tuple[HierarchicalClassifier, LightCurves]
-
-
-def folds_of(curves: LightCurves, folder: Path, like: HierarchicalClassifier, preset: str) -> list[Fold]:
-    "Five networks, each with the training objects that it has not seen."
-    fold, folds = (split_value(curves.header["SNID"], FOLD_SEED) * FOLDS).astype(int), []
-    for number in range(FOLDS):
-        run = folder / str(number)
-        if not (run / "history.csv").is_file():
-            fit(curves[fold != number], curves[fold == number], like.taxonomy, run, PRESETS[preset])
-        folds.append((bare(run), curves[fold == number]))
-    return folds
-
-
-def out_of_fold(folds: list[Fold]) -> Predictions:
-    "Predictions for all training objects, each by a network and a calibration that have not seen it."
-    parts = []
-    for number, (classifier, curves) in enumerate(folds):
-        (first, objects), *others = folds[:number] + folds[number + 1 :]
-        found = first.calibrate(objects, others=others).calibration
-        parts.append(replace(classifier, calibration=found).predict(curves))
-    return joined(parts)
+    return together([classifier.calibrate(held_out[~half]).predict(held_out[half]) for half in (first, ~first)])
 
 
 def values(predictions: Predictions) -> dict:
@@ -116,15 +86,15 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("train", type=Path, help="Parquet file, or a folder of them")
     parser.add_argument("test", type=Path, help="Parquet file, or a folder of them")
-    parser.add_argument("--folds", type=Path, help="folder for the five networks; without it, thresholds from the held-out objects")
-    parser.add_argument("--preset", default="lstm", choices=PRESETS, help="of the five networks")
+    parser.add_argument("--folds", type=Path, help="RUN/folds, as train --folds 5 leaves it; without it, all from the held-out objects")
     parser.add_argument("--store", action="store_true", help="write the calibration into RUN")
     parser.add_argument("--name", default="", help="of the data, for the record")
     options = parser.parse_args()
     torch.set_num_threads(1)
     classifier, curves = bare(options.run), parquet(options.train)
     held_out = curves[split_value(curves.header["SNID"], VALIDATION_SEED) < VALIDATION_FRACTION]
-    folds = folds_of(curves, options.folds, classifier, options.preset) if options.folds else []
+    part = (split_value(curves.header["SNID"], FOLD_SEED) * FOLDS).astype(int)
+    folds = load_folds(options.folds, curves, part) if options.folds else []
     promised = out_of_fold(folds) if folds else crossed(classifier, held_out)
     ways = [classifier, *(classifier.calibrate(held_out, offset_price=price, others=folds) for price in (None, 1.0))]
     if options.store:

@@ -1,8 +1,16 @@
-"""Classification quality: presets over several seeds beside gradient boosting on summary features.
+"""Classification quality: presets over several seeds beside gradient boosting on light-curve features.
 
-    python bench/quality.py demo/plasticc/split/train.parquet demo/plasticc/split/test.parquet --presets lstm oracle
+    python bench/quality.py demo/plasticc/split/train.parquet demo/plasticc/split/test.parquet --name PLAsTiCC --epochs 80
+    python bench/quality.py … --presets lstm default --statics without --seeds 0
 
-Prints one JSON line per model, seed and day. The test side is read once, after everything has been trained.
+Every preset is trained on the same objects, for the same number of epochs, with a tenth of the training side held out to choose the
+best epoch by and to calibrate with, as `elasticc-hc train` does. The boosted trees are fitted anew for every day, to what was known
+of the training objects by that day. `oracle, batch 64` is ORACLE's recipe with more, smaller steps per epoch than its own batches of
+1024 allow on a small set.
+
+Prints what it was measured on; one JSON line per run with its CPU seconds, and those until it reached the best validation score that
+`oracle` with the same seed ever reached; then one line per model, seed, level and day. The test side is read once, after everything
+has been trained.
 """
 
 import argparse
@@ -16,6 +24,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+import light_curve as lc
 import numpy as np
 import pandas as pd
 import torch
@@ -31,33 +40,50 @@ from elasticc_hc.taxonomy import Taxonomy
 from elasticc_hc.training import PRESETS, fit
 
 VALIDATION_FRACTION = 0.1
-BASELINE_DAYS = (1, 8, 64, 1024)
+MODELS = {**PRESETS, "oracle, batch 64": replace(PRESETS["oracle"], batch_size=64)}
+FEATURES = lc.Extractor(
+    lc.Amplitude(), lc.BeyondNStd(1.0), lc.Cusum(), lc.Eta(), lc.EtaE(), lc.ExcessVariance(), lc.InterPercentileRange(0.1),
+    lc.Kurtosis(), lc.LinearFit(), lc.LinearTrend(), lc.MaximumSlope(), lc.Mean(), lc.Median(), lc.MedianAbsoluteDeviation(),
+    lc.PercentAmplitude(), lc.ReducedChi2(), lc.Skew(), lc.StandardDeviation(), lc.StetsonK(), lc.WeightedMean(),
+    lc.ObservationCount(), lc.TimeMean(), lc.TimeStandardDeviation(),
+)  # fmt: skip
 
 
-def summary_features(curves: LightCurves) -> np.ndarray:
-    "Plain statistics of each processed curve, and its static features."
+def light_curve_features(curves: LightCurves) -> np.ndarray:  # (n, n_bands * n_features)
+    "The features of the light-curve package in each passband, NaN where there are too few points."
+    columns = []
+    for band in range(len(BANDS)):
+        part = curves.select(curves.BAND == band)
+        values = part.MJD, part.FLUXCAL.astype(np.float64), 1 / part.FLUXCALERR.astype(np.float64) ** 2
+        pieces = zip(*(np.split(value, part.offsets[1:-1]) for value in values), strict=True)
+        columns.append(FEATURES.many(list(pieces), fill_value=np.nan, n_jobs=1))
+    return np.concatenate(columns, axis=1)
+
+
+def features(curves: LightCurves, statics: bool) -> np.ndarray:  # (n, n_features)
+    "Light-curve features, the extremes of each passband, counts and spans, and with `statics` the static features."
     table = pd.DataFrame({"object": curves.object_index, "band": curves.BAND, "flux": curves.FLUXCAL,
                           "snr": curves.FLUXCAL / curves.FLUXCALERR, "days": curves.days})  # fmt: skip
-    per_band = table.groupby(["object", "band"])["flux"].agg(["max", "min", "mean", "std", "median"]).unstack("band")
-    columns = pd.MultiIndex.from_product([["max", "min", "mean", "std", "median"], range(len(BANDS))])
-    flux = per_band.reindex(index=range(len(curves)), columns=columns)
+    per_band = table.groupby(["object", "band"])["flux"].agg(["max", "min"]).unstack("band")
+    flux = per_band.reindex(index=range(len(curves)), columns=pd.MultiIndex.from_product([["max", "min"], range(len(BANDS))]))
     snr = table.groupby("object")["snr"].agg(["max", "min"]).reindex(range(len(curves)))
     detections = table[curves.detected].groupby("object")["days"].agg(["count", "std"]).reindex(range(len(curves)))
     span = table.groupby("object")["days"].agg(lambda days: days.max() - days.min()).reindex(range(len(curves)))
-    return np.column_stack([flux, snr, detections, span, static_features(curves.header)])
+    known = [static_features(curves.header)] if statics else []
+    return np.column_stack([light_curve_features(curves), flux, snr, detections, span, *known])
 
 
-def boosting(train: LightCurves, test: LightCurves, taxonomy: Taxonomy, day: float) -> np.ndarray:
-    "Leaf probabilities (n, n_leaves) of the test objects as seen at one day; fitted on training objects as seen then."
+def boosting(train: LightCurves, test: LightCurves, taxonomy: Taxonomy, day: float, statics: bool) -> np.ndarray:
+    "Node probabilities (n, n_nodes) of the test objects as seen at one day; fitted on training objects as seen then."
     model = HistGradientBoostingClassifier(
         max_iter=200, learning_rate=0.05, l2_regularization=1.0, early_stopping=False, random_state=0
     )
     seen, asked = (windows_by_days(process(curves), (day,)).cut() for curves in (train, test))
-    features = summary_features(seen)
-    known = ~np.isnan(features).all(axis=0)
-    model.fit(features[:, known], labels(seen, taxonomy))
+    table = features(seen, statics)
+    known = ~np.isnan(table).all(axis=0)
+    model.fit(table[:, known], labels(seen, taxonomy))
     probabilities = np.zeros((len(asked), len(taxonomy.nodes)), dtype=np.float32)
-    probabilities[:, model.classes_] = model.predict_proba(summary_features(asked)[:, known])
+    probabilities[:, model.classes_] = model.predict_proba(features(asked, statics)[:, known])
     return probabilities @ taxonomy.paths.astype(np.float32)
 
 
@@ -67,43 +93,67 @@ def provenance(train: LightCurves, test: LightCurves) -> dict:
     return {"date": date.today().isoformat(), "machine": machine, "train": len(train), "test": len(test)}
 
 
-def report(model: str, seed: int, predictions: Predictions) -> None:
+def report(about: dict, predictions: Predictions) -> None:
     "One JSON line per level and day."
     table = metrics(predictions)
     macro = table[(table["node"] == "macro") & table["metric"].isin(["f1", "accuracy"])]
     for (level, day), part in macro.groupby(["level", "day"], sort=False):
         values = dict(zip(part["metric"], part["value"].round(4), strict=True))
-        print(json.dumps({"model": model, "seed": seed, "level": level, "day": int(day), **values}), flush=True)
+        print(json.dumps({**about, "level": level, "day": int(day), **values}), flush=True)
+
+
+def trained(learned: LightCurves, held_out: LightCurves, taxonomy: Taxonomy, options) -> tuple[HierarchicalClassifier, np.ndarray]:
+    "A calibrated classifier, and (n_epochs, 2) the CPU seconds and the validation score after every epoch."
+    course, start = [], time.process_time()
+    with tempfile.TemporaryDirectory() as run:
+        fit(learned, held_out, taxonomy, run, options, lambda row: course.append((time.process_time() - start, row["score"])))
+        return HierarchicalClassifier.load(run).calibrate(held_out), np.array(course)
+
+
+def until(course: np.ndarray, score: float) -> float | None:
+    "CPU seconds until a score was reached; None if it never was."
+    there = np.flatnonzero(course[:, 1] >= score)
+    return round(float(course[there[0], 0]), 1) if len(there) else None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", type=Path)
     parser.add_argument("test", type=Path)
+    parser.add_argument("--name", default="", help="of the data, for the record")
     parser.add_argument("--taxonomy", default="plasticc")
-    parser.add_argument("--presets", nargs="+", default=["lstm"], choices=PRESETS)
+    parser.add_argument("--presets", nargs="+", default=["oracle", "lstm", "default"], choices=MODELS)
+    parser.add_argument("--statics", nargs="+", default=["with"], choices=["with", "without"])
     parser.add_argument("--epochs", type=int, help="the same for all presets; each one's own by default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    arguments = parser.parse_args()
-    taxonomy = Taxonomy.from_yaml(arguments.taxonomy)
-    curves, test = LightCurves.from_parquet(arguments.train), LightCurves.from_parquet(arguments.test)
-    print(json.dumps(provenance(curves, test)), flush=True)
-    results = []
+    parser.add_argument("--no-boosting", action="store_true")
+    asked = parser.parse_args()
+    taxonomy = Taxonomy.from_yaml(asked.taxonomy)
+    curves, test = LightCurves.from_parquet(asked.train), LightCurves.from_parquet(asked.test)
+    print(json.dumps({"bench": "quality", "data": asked.name, **provenance(curves, test)}), flush=True)
     held_out = split_value(curves.header["SNID"], seed=1) < VALIDATION_FRACTION
-    for preset, seed in itertools.product(arguments.presets, arguments.seeds):
-        options = replace(PRESETS[preset], seed=seed, epochs=arguments.epochs or PRESETS[preset].epochs)
-        with tempfile.TemporaryDirectory() as run:
-            start = time.process_time()
-            fit(curves[~held_out], curves[held_out], taxonomy, run, options)
-            spent = {"preset": preset, "seed": seed, "epochs": options.epochs, "cpu_seconds": round(time.process_time() - start)}
-            print(json.dumps(spent), flush=True)
-            results.append((preset, seed, HierarchicalClassifier.load(run).predict(test, DAYS)))
-    by_day = np.stack([boosting(curves, test, taxonomy, day) for day in BASELINE_DAYS], axis=1)
-    asked = process(test)
-    snid = asked.header["SNID"].to_numpy()
-    results.append(("boosting", 0, Predictions(snid, np.array(BASELINE_DAYS), by_day, labels(asked, taxonomy), taxonomy)))
-    for result in results:
-        report(*result)
+    results, best = [], {}
+    for seed, statics, preset in itertools.product(asked.seeds, asked.statics, asked.presets):
+        options = replace(MODELS[preset], seed=seed, epochs=asked.epochs or MODELS[preset].epochs)
+        if statics == "without":
+            options = replace(options, static_columns=())
+        classifier, course = trained(curves[~held_out], curves[held_out], taxonomy, options)
+        if preset == "oracle":
+            best[seed, statics] = course[:, 1].max()
+        about = {"model": preset, "statics": statics, "seed": seed}
+        spent = {"epochs": len(course), "cpu_seconds": round(course[-1, 0], 1), "best_score": round(course[:, 1].max(), 4)}
+        if (seed, statics) in best:
+            spent["cpu_seconds_to_oracle_best"] = until(course, best[seed, statics])
+        print(json.dumps({"run": about, **spent}), flush=True)
+        results.append((about, classifier))
+    for about, classifier in results:
+        report(about | {"calibrated": False}, replace(classifier, calibration=None).predict(test, DAYS))
+        report(about | {"calibrated": True}, classifier.predict(test, DAYS))
+    processed = process(test)
+    snid, truth = processed.header["SNID"].to_numpy(), labels(processed, taxonomy)
+    for statics in [] if asked.no_boosting else asked.statics:
+        by_day = np.stack([boosting(curves, test, taxonomy, day, statics == "with") for day in DAYS], axis=1)
+        report({"model": "boosting", "statics": statics, "seed": 0}, Predictions(snid, np.array(DAYS), by_day, truth, taxonomy))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from .loss import log_conditionals
 from .taxonomy import Taxonomy
 
 # %% ../nbs/07a_calibration.ipynb #cell-006
-DAY_KNOTS = (0.0, 31.0, 1023.0)
-DETECTION_KNOTS = (1.0, 8.0, 64.0)
+DAY_KNOTS = (0.0, 7.0, 31.0, 127.0, 511.0, 1023.0)
+DETECTION_KNOTS = (1.0, 4.0, 16.0, 64.0)
 
 
 def _between(

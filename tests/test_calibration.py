@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elasticc_hc.brokers import FORMATS, RESIDUAL, to_broker
-from elasticc_hc.calibration import Calibration, calibrated, fit_calibration, phase_weights
+from elasticc_hc.calibration import DAY_KNOTS, DETECTION_KNOTS, Calibration, calibrated, fit_calibration, phase_weights
 from elasticc_hc.classifier import HierarchicalClassifier, Predictions
 from elasticc_hc.conformal import climb, conformal_sets, coverage, fit_thresholds
 from elasticc_hc.decisions import cut
@@ -21,6 +21,7 @@ from elasticc_hc.loss import node_probabilities
 from elasticc_hc.priors import leaf_rates, shift_prior
 from elasticc_hc.taxonomy import LEVELS, Taxonomy
 
+WIDTH = 1 + len(DAY_KNOTS) + len(DETECTION_KNOTS)
 SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"
 
 
@@ -52,7 +53,7 @@ def adds_up(p, tree):
 @given(answers(), st.floats(0, 5000), st.integers(1, 500))
 def test_calibrated_probabilities_add_up_on_any_tree(case, day, detections):
     tree, _, rng = case
-    calibration = Calibration(rng.normal(0, 0.3, (int(tree.groups.max()) + 1, 7)), rng.normal(0, 1, (len(tree.nodes), 7)), tree)
+    calibration = Calibration(rng.normal(0, 0.3, (int(tree.groups.max()) + 1, WIDTH)), rng.normal(0, 1, (len(tree.nodes), WIDTH)), tree)
     again = Calibration.from_dict(json.loads(json.dumps(calibration.to_dict())), tree)
     logits = torch.from_numpy(rng.normal(0, 5, (4, len(tree.nodes))))
     phase = torch.full((4,), day), torch.full((4,), detections)
@@ -80,7 +81,7 @@ def test_class_weights_that_fade_are_taken_back():
 @pytest.mark.parametrize("part", ["log_temperature", "offset"])
 def test_a_calibration_of_another_tree_is_refused_by_name(part):
     tree = Taxonomy.from_yaml("plasticc")
-    state = Calibration(np.zeros((8, 7)), np.zeros((21, 7)), tree).to_dict()
+    state = Calibration(np.zeros((8, WIDTH)), np.zeros((21, WIDTH)), tree).to_dict()
     del state[part]["SN"]
     with pytest.raises(ValueError, match="SN"):
         Calibration.from_dict(state, tree)
