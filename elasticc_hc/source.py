@@ -9,7 +9,6 @@ __all__ = ['LSSTSource', 'nearest_names']
 import os
 from collections.abc import Sequence
 from difflib import get_close_matches
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 from fastcore.basics import patch
 
 from .drawing import node_rows
-from .fluxcurve import BAND_COLORS, BAND_SYMBOLS, plot_flux, stamp
+from .fluxcurve import plot_flux
 from elasticc_hc.lightcurves import (
     BANDS,
     ENGINEERED_FEATURES,
@@ -28,11 +27,11 @@ from elasticc_hc.lightcurves import (
     POLICIES,
     STATIC_COLUMNS,
     LightCurves,
-    known_values,
     process,
     static_features,
 )
 from .periods import Periodogram, periodogram, phases
+from .portrait import plot_host_magnitudes, portrait
 from .taxonomy import Taxonomy
 
 # %% ../nbs/02_source.ipynb #cell-006
@@ -284,65 +283,14 @@ def windows(
 
 # %% ../nbs/02_source.ipynb #cell-054
 @patch
-def _counts_html(self: LSSTSource) -> str:
-    "Of each band its symbol in its colour, and detections out of observations."
-    symbols, counts = dict(zip(BANDS, "●▲▼■★⬟", strict=True)), self.per_band()
-    return " &ensp;".join(
-        f'<span style="color:{BAND_COLORS[band]}">{symbols[band]}</span>&nbsp;{band.lower()}&nbsp;{seen}/{n}'
-        for band, (n, seen) in counts.items()
-    )
-
-
-@patch
-def _facts(self: LSSTSource) -> dict[str, str]:
-    "What to say first about an object."
-    static = self.static()
-
-    def known(name, digits, unit=""):
-        return "missing" if np.isnan(static[name]) else f"{static[name]:.{digits}f}{unit}"
-
-    redshift = "HOSTGAL_PHOTOZ" if np.isnan(static["REDSHIFT_FINAL"]) else "REDSHIFT_FINAL"
-    fields = [name.removesuffix("_flag").replace("_", " ") for name in self.custom_engineered_features if static[name] == 1]
-    return {
-        "class": self.ELASTICC_class or "unknown",
-        "redshift": f"{known(redshift, 3)} ({redshift})",
-        "host galaxy": f"r = {known('HOSTGAL_MAG_r', 2)}, separation {known('HOSTGAL_SNSEP', 2, ' arcsec')}",
-        "dust": f"E(B−V) = {known('MWEBV', 3)}",
-        "first detection": f"MJD {self.trigger_mjd:.3f}" if self.is_detected else "none",
-        "field": ", ".join(fields) or "neither a deep field nor the plane of the Milky Way",
-    }
-
-# %% ../nbs/02_source.ipynb #cell-055
-@patch
 def _repr_html_(self: LSSTSource) -> str:
-    rows = {name: escape(value) for name, value in self._facts().items()} | {"detections": self._counts_html()}
-    rows["light curve"] = stamp(self.curves)
-    left = 'style="text-align:left"'
-    body = "".join(f"<tr><th {left}>{name}</th><td {left}>{value}</td></tr>" for name, value in rows.items())
-    return f"<table><caption>source <b>{escape(self.SNID)}</b></caption>{body}</table>"
+    return portrait(self.curves)
 
-# %% ../nbs/02_source.ipynb #cell-059
+# %% ../nbs/02_source.ipynb #cell-058
 @patch
 def plot_host(
     self: LSSTSource,
     ax=None,  # matplotlib axes; new ones by default
 ):  # the axes
     "The host's AB magnitudes by band, with redshift and separation in the title; says so where nothing is known."
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        _, ax = plt.subplots(figsize=(5, 2.8), layout="constrained")
-    for place, band in enumerate(BANDS):
-        m, error = (known_values(self.curves.header, f"HOSTGAL_{name}_{band}")[0] for name in ("MAG", "MAGERR"))
-        if 0 < m < 40:  # some simulated magnitudes are no magnitudes
-            error = error if 0 <= error < 5 else 0
-            ax.errorbar(place, m, error, marker=BAND_SYMBOLS[band], color=BAND_COLORS[band], ms=8, lw=1)
-    facts = self._facts()
-    ax.set(xlim=(-0.5, 5.5), xticks=range(6), xticklabels=list(BANDS.lower()), ylabel="host AB magnitude")
-    ax.set_title(f"redshift {facts['redshift']}", fontsize=9)
-    if ax.has_data():
-        ax.yaxis.set_inverted(True)
-    else:
-        ax.text(0.5, 0.5, "no host magnitudes", transform=ax.transAxes, ha="center")
-        ax.set(yticks=[])
-    return ax
+    return plot_host_magnitudes(self.curves, ax)

@@ -6,21 +6,20 @@
 __all__ = ['FEW', 'Explorer']
 
 # %% ../../nbs/13_explorer.ipynb #cell-003
-from html import escape
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
-import pandas as pd
 from fastcore.basics import patch
 
 from .catalogue import Catalogue, Verdicts, verdicts
-from .controls import BOX, Hands, buttons, conditions, filters
+from .controls import conditions, filters
 from .exports import code_cell, target, write_page, write_png
-from .figures import area_traces, empty_card, fill_card, move_cut
-from .panels import empty_folded, empty_icicle, fill_folded, fill_icicle, host_html
-from .story import Story, span, tell
-from .trees import fitting_taxonomy, knows, strangers
+from .story import Story, tell
+from .trees import fitting_taxonomy, strangers
+from .window import EXPECTED, Window
 from ..lightcurves import LightCurves
 from ..source import LSSTSource
 
@@ -35,7 +34,7 @@ def _loaded(classifier):
     return HierarchicalClassifier.from_pretrained(str(classifier)) if is_name else HierarchicalClassifier.load(classifier)
 
 
-class Explorer(widgets.VBox):
+class Explorer(Window):
     "Leaf through the light curves of a Parquet file and watch a classifier make up its mind."
 
     def __init__(
@@ -47,59 +46,21 @@ class Explorer(widgets.VBox):
         seed: int = 0,  # of the button `random`
     ):
         super().__init__()
-        self.add_class(BOX)
-        self.message = widgets.HTML()  # what went wrong
-        self.children = [self.message]
-        self.source, self.story, self.rows, self.place = None, None, np.zeros(0, np.int64), 0
+        self.rows, self.place, self._known = np.zeros(0, np.int64), 0, (-1, None)  # the last object looked up, by its row
         self.folder, self._origin, self._random = Path(folder), (catalogue, classifier), np.random.default_rng(seed)
-        with _Guard(self):
-            self.catalogue, self.classifier = Catalogue(catalogue), _loaded(classifier)
-            self._build(predictions)
+        self.safely(lambda: self._open(predictions))
 
 # %% ../../nbs/13_explorer.ipynb #cell-007
-class _Guard:
-    "Says in the window what went wrong in a block, in place of a traceback."
-
-    expected = (ValueError, OSError, RuntimeError, KeyError)
-
-    def __init__(self, explorer: Explorer):
-        self.explorer = explorer
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace) -> bool:
-        if error is not None and isinstance(error, self.expected):
-            self.explorer.say(" ".join(str(error).split()), wrong=True)
-            return True
-        return False
-
-
 @patch
-def say(
-    self: Explorer,
-    text: str,  # one line; an empty one clears the message
-    wrong: bool = False,  # whether something went wrong
-) -> None:
-    "Show a line above the figures."
-    role, color = ("alert", "#a00000") if wrong else ("status", "#333")
-    self.message.value = f'<div role="{role}" style="color:{color}">{escape(text)}</div>' if text else ""
-
-# %% ../../nbs/13_explorer.ipynb #cell-009
-@patch
-def _build(self: Explorer, predictions) -> None:
-    "All parts of the window, and the first object in them."
-    self.taxonomy = self.classifier.taxonomy if self.classifier else fitting_taxonomy(self.catalogue)
+def _open(self: Explorer, predictions) -> None:
+    "Read what is asked for, make all parts of the window, and show the first object."
+    catalogue, classifier = self._origin
+    self.catalogue, self.classifier = Catalogue(catalogue), _loaded(classifier)
+    self.furnish(self.classifier.taxonomy if self.classifier else fitting_taxonomy(self.catalogue), self.classifier is not None)
     self.filters = filters(self.catalogue, self.taxonomy, self.classifier is not None)
-    self.buttons, self.hands = buttons(), Hands()
+    self.code = widgets.Textarea(layout=widgets.Layout(display="none"))
     self.verdicts: Verdicts | None = None
     self._take(predictions)
-    tree = self.taxonomy if self.classifier else None
-    self.card = empty_card(tree, self.buttons.level.value, widget=True)
-    self.icicle = empty_icicle(tree, widget=True) if tree else None
-    self.folded = empty_folded(widget=True)
-    self.folded_box = widgets.VBox([self.folded], layout=widgets.Layout(display="none"))
-    self.host, self.status, self.code = widgets.HTML(), widgets.HTML(), widgets.Textarea(layout=widgets.Layout(display="none"))
     self._arrange()
     self._connect()
     self.rows = self.catalogue.choose()
@@ -110,48 +71,32 @@ def _build(self: Explorer, predictions) -> None:
 
 @patch
 def _arrange(self: Explorer) -> None:
-    "Controls above, card at the left, tree and host at the right."
-    b, f = self.buttons, self.filters
-    paging = widgets.HBox(
-        [b.previous, b.next, b.random, b.snid, b.level, b.fold, b.period], layout=widgets.Layout(align_items="center", flex_flow="row wrap")
-    )
-    choices = widgets.HBox(list(vars(f).values()), layout=widgets.Layout(flex_flow="row wrap"))
+    "Choices and paging above the panels, exports below."
+    b, wrap = self.buttons, {"flex_flow": "row wrap"}
+    steps = [b.previous, b.next, b.random, b.snid, b.level, b.fold, b.period]
+    paging = widgets.HBox(steps, layout=widgets.Layout(align_items="center", **wrap))
+    choices = widgets.HBox(list(vars(self.filters).values()), layout=widgets.Layout(**wrap))
     exports = widgets.HBox([b.png, b.html, b.csv, b.code, *([b.classify] if self.classifier else [])])
-    fit = {"min_width": "0", "overflow": "hidden"}
-    left = widgets.VBox([self.card, b.cut, self.folded_box], layout=widgets.Layout(flex="1 1 0", **fit))
-    right = widgets.VBox([*([self.icicle] if self.icicle else []), self.host], layout=widgets.Layout(flex="0 0 36%", **fit))
-    self.children = [choices, paging, self.message, self.status, widgets.HBox([left, right]), exports, self.code, self.hands]
+    self.children = [choices, paging, self.message, self.status, self.panels(), exports, self.code, self.hands]
 
-# %% ../../nbs/13_explorer.ipynb #cell-010
+# %% ../../nbs/13_explorer.ipynb #cell-008
 @patch
 def _connect(self: Explorer) -> None:
-    "Every control to what it does."
+    "Every button and filter to what it does."
     b = self.buttons
     steps = {"next": lambda: self.go(self.place + 1), "previous": lambda: self.go(self.place - 1), "random": self.jump}
     for name, step in steps.items():
-        getattr(b, name).on_click(lambda _, step=step: self._safely(step))
-    self.hands.on_msg(lambda _, content, __: self._safely(steps[content["do"]]) if content.get("do") in steps else None)
+        getattr(b, name).on_click(lambda _, step=step: self.safely(step))
+    self.hands.on_msg(lambda _, content, __: self.safely(steps[content["do"]]) if content.get("do") in steps else None)
     for widget in vars(self.filters).values():
-        widget.observe(lambda _: self._safely(self._filter), "value")
-    b.snid.observe(lambda change: self._safely(lambda: self.show(change["new"])) if change["new"] else None, "value")
-    b.level.observe(lambda _: self._safely(self._relevel), "value")
-    b.cut.observe(lambda _: self._safely(self._cut), "value")
-    self.hands.observe(lambda change: setattr(b.cut, "value", min(max(change["new"], b.cut.min), b.cut.max)), "day")
-    for widget in (b.fold, b.period):
-        widget.observe(lambda _: self._safely(self._fold), "value")
+        widget.observe(lambda _: self.safely(self._filter), "value")
+    b.snid.observe(lambda change: self.safely(lambda: self.show(change["new"])) if change["new"] else None, "value")
     for name, export in (("png", self.to_png), ("html", self.to_html), ("csv", self.to_csv)):
-        getattr(b, name).on_click(lambda _, export=export: self._safely(lambda: self.say(f"written: {export()}")))
-    b.code.on_click(lambda _: self._safely(self._show_code))
-    b.classify.on_click(lambda _: self._safely(self.classify))
+        getattr(b, name).on_click(lambda _, export=export: self.safely(lambda: self.say(f"written: {export()}")))
+    b.code.on_click(lambda _: self.safely(self._show_code))
+    b.classify.on_click(lambda _: self.safely(self.classify))
 
-
-@patch
-def _safely(self: Explorer, action) -> None:
-    "Do something; what goes wrong is said in the window."
-    with _Guard(self):
-        action()
-
-# %% ../../nbs/13_explorer.ipynb #cell-012
+# %% ../../nbs/13_explorer.ipynb #cell-010
 @patch
 def go(
     self: Explorer,
@@ -159,26 +104,20 @@ def go(
 ) -> None:
     "Show the object at a place among the chosen ones."
     if not len(self.rows):
-        self._draw(_nothing(""), None)
+        self.clear()
         raise ValueError("no object satisfies all conditions")
     self.place = place % len(self.rows)
     row = self.rows[self.place]
     self.say("")
     try:
-        source = self.catalogue.fetch(row)
-        story = tell(self.classifier, source) if self.classifier and source.is_detected else None
-    except (ValueError, RuntimeError) as error:
-        self._draw(_nothing(str(self.catalogue.SNID[row])), None)
-        raise ValueError(str(error)) from error
-    self._draw(source, story)
+        source, story = self._look_up(row)
+    except EXPECTED:
+        self.clear(str(self.catalogue.SNID[row]))
+        raise
+    self.draw(source, story)
     if self.classifier and story is None:
         self.say(f"object {source.SNID} has no detection, so no alert and nothing to classify", wrong=True)
-
-
-def _nothing(snid: str) -> LSSTSource:
-    "A source without observations, to clear the figures with."
-    columns = {"SNID": [], "MJD": [], "BAND": [], "PHOTFLAG": [], "FLUXCAL": [], "FLUXCALERR": []}
-    return LSSTSource(LightCurves.from_frame(pd.DataFrame(columns), pd.DataFrame({"SNID": [snid]})))
+    self._look_ahead()
 
 
 @patch
@@ -186,31 +125,33 @@ def jump(self: Explorer) -> None:
     "Show any of the chosen objects."
     self.go(int(self._random.integers(max(len(self.rows), 1))))
 
+# %% ../../nbs/13_explorer.ipynb #cell-012
+@patch
+def _look_up(self: Explorer, row: int) -> tuple[LSSTSource, Story | None]:
+    "An object of the file and what the classifier makes of it."
+    if self._known[0] != row:
+        source = self.catalogue.fetch(row)
+        self._known = row, (source, tell(self.classifier, source) if self.classifier and source.is_detected else None)
+    return self._known[1]
+
+
+@patch
+def _look_ahead(self: Explorer) -> None:
+    "Once the kernel is idle, look up the next object; what is wrong with it is said when it is shown."
+    def look() -> None:
+        with suppress(*EXPECTED):
+            self._look_up(self.rows[(self.place + 1) % len(self.rows)])
+
+    with suppress(RuntimeError):  # outside Jupyter nobody is idle
+        asyncio.get_running_loop().call_soon(look)
+
+
+@patch
+def place_html(self: Explorer) -> str:
+    "Where the object stands among the chosen ones."
+    return f", {self.place + 1:,} of {len(self.rows):,} chosen" if len(self.rows) else "nothing chosen"
+
 # %% ../../nbs/13_explorer.ipynb #cell-013
-@patch
-def _draw(self: Explorer, source: LSSTSource, story: Story | None) -> None:
-    "Put an object into every part of the window, the cut at its end."
-    self.source, self.story = source, story
-    end = max(span(source)[1], 0.1) if source.is_detected else 0.1
-    cut = self.buttons.cut
-    self._quiet = True  # the figures are filled once, below
-    cut.min, cut.max = min(cut.min, 0), max(cut.max, end)
-    cut.value, cut.max, cut.step, cut.disabled = end, end, end / 500, story is None
-    self._quiet = False
-    fill_card(self.card, source, story, self.buttons.level.value, None if story is None else end)
-    self._cut()
-    self.host.value = host_html(source, self._true_class())
-    self._fold()
-
-
-@patch
-def _true_class(self: Explorer) -> str | None:
-    "Name of the object's own leaf, where it is known."
-    if self.taxonomy is None or self.source.ELASTICC_class is None or not knows(self.taxonomy, self.source.ELASTICC_class):
-        return None
-    return self.source.labels(self.taxonomy)[-1]
-
-# %% ../../nbs/13_explorer.ipynb #cell-014
 @patch
 def show(
     self: Explorer,
@@ -229,61 +170,7 @@ def show(
         self.buttons.cut.value = cut
     return self
 
-# %% ../../nbs/13_explorer.ipynb #cell-016
-@patch
-def _cut(self: Explorer) -> None:
-    "Move the line, and show what was known then."
-    if getattr(self, "_quiet", False) or self.source is None:
-        return
-    self.hands.day = day = self.buttons.cut.value
-    if self.story is not None:
-        move_cut(self.card, day)
-        fill_icicle(self.icicle, self.story.at(day), self.taxonomy, f"day {day:.1f}")
-    elif self.icicle is not None:
-        fill_icicle(self.icicle, None, self.taxonomy, "nothing to classify")
-    self.status.value = f'<div role="status">{self._sentence()}</div>'
-
-
-@patch
-def _sentence(self: Explorer) -> str:
-    "Where we are, what the classifier says at the cut, and what moved it most."
-    where = f"<b>{escape(self.source.SNID)}</b>, {self.place + 1:,} of {len(self.rows):,} chosen"
-    known = self.story.at(self.buttons.cut.value) if self.story else None
-    if known is None:
-        return where
-    nodes = self.taxonomy.level(self.buttons.level.value)
-    best = nodes[known[nodes].argmax()]
-    said = f"{where} · says <b>{escape(self.taxonomy.nodes[best])}</b> ({known[best]:.0%})"
-    if truth := self._true_class():
-        said += f", is {escape(truth)}"
-    turn = self.story.turning_point(self.buttons.level.value, self.buttons.cut.value)
-    if turn and turn.change >= 0.05:
-        change = turn.after if turn.before == turn.after else f"{turn.before} → {turn.after}"
-        said += f" · moved most by {turn.band.lower()} on day {turn.day:.1f}: {escape(change)} ({turn.change:.0%})"
-    return said
-
-# %% ../../nbs/13_explorer.ipynb #cell-017
-@patch
-def _relevel(self: Explorer) -> None:
-    "Other areas in the lower panel."
-    level, day = self.buttons.level.value, self.buttons.cut.value
-    if self.classifier and self.source is not None:
-        with self.card.batch_update():
-            self.card.data = self.card.data[:13]
-            self.card.add_traces(area_traces(self.taxonomy, level))
-        fill_card(self.card, self.source, self.story, level, day if self.story else None)
-        self._cut()
-
-
-@patch
-def _fold(self: Explorer) -> None:
-    "Show or hide the folded light curve; a period of 0 is looked for."
-    self.folded_box.layout.display = "" if self.buttons.fold.value else "none"
-    if self.buttons.fold.value and self.source is not None and len(self.source):
-        period = self.buttons.period.value or self.source.find_period().period_days
-        fill_folded(self.folded, self.source, period)
-
-# %% ../../nbs/13_explorer.ipynb #cell-019
+# %% ../../nbs/13_explorer.ipynb #cell-015
 FEW = 2000  # as many objects are classified without being asked
 
 
@@ -327,7 +214,7 @@ def _filter(self: Explorer) -> None:
     self.rows = self.catalogue.choose(verdicts=self.verdicts, **wanted)
     self.go(0)
 
-# %% ../../nbs/13_explorer.ipynb #cell-021
+# %% ../../nbs/13_explorer.ipynb #cell-017
 @patch
 def _target(self: Explorer, suffix: str) -> Path:
     "Where an export of the object shown goes."
@@ -353,7 +240,7 @@ def to_html(self: Explorer) -> Path:
     figures = [self.card, *([self.icicle] if self.icicle else []), *folded]
     return write_page(self._target("html"), figures, f"object {self.source.SNID}", self.host.value)
 
-# %% ../../nbs/13_explorer.ipynb #cell-022
+# %% ../../nbs/13_explorer.ipynb #cell-018
 @patch
 def to_csv(self: Explorer) -> Path:
     "The light curve as a table."

@@ -102,20 +102,17 @@ def _shapes(cut: float | None) -> list[dict]:
 
 def layout_of(with_areas: bool) -> dict:
     "Axes of the two panels, of the lower one only where there are areas."
-    flux = {"domain": [0.4, 1] if with_areas else [0, 1], "title": "difference flux (nJy)", "zeroline": True,
-            "zerolinecolor": "#ccc", "showgrid": False, "linecolor": "black", "ticks": "outside"}  # fmt: skip
-    x = {"anchor": "y2" if with_areas else "y", "showgrid": False, "zeroline": False, "linecolor": "black", "ticks": "outside"}
+    axis = {"showgrid": False, "zeroline": False, "linecolor": "black", "ticks": "outside", "ticklabeloverflow": "allow"}
+    flux = {"domain": [0.4, 1] if with_areas else [0, 1], "title": "difference flux (nJy)", "zerolinecolor": "#ccc"}
     layout = {
         "template": "none", "height": 520, "margin": {"l": 75, "r": 100, "t": 60, "b": 50}, "showlegend": True,
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0.5, "xanchor": "center", "font": {"size": 11}},
-        "hovermode": "closest",
-        "xaxis": x, "yaxis": flux, "dragmode": "zoom", "modebar": {"orientation": "v"},
-        "yaxis3": {"overlaying": "y", "side": "right", "matches": "y", "anchor": "x", "title": "AB magnitude",
-                   "showgrid": False, "zeroline": False, "linecolor": "black", "ticks": "outside"},
+        "hovermode": "closest", "dragmode": "zoom", "modebar": {"orientation": "v"},
+        "xaxis": axis | {"anchor": "y2" if with_areas else "y"}, "yaxis": axis | flux | {"zeroline": True},
+        "yaxis3": axis | {"overlaying": "y", "side": "right", "matches": "y", "anchor": "x", "title": "AB magnitude"},
     }  # fmt: skip
     if with_areas:
-        layout["yaxis2"] = {"domain": [0, 0.34], "range": [0, 1], "fixedrange": True, "showgrid": False, "linecolor": "black",
-                            "ticks": "outside", "zeroline": False}  # fmt: skip
+        layout["yaxis2"] = axis | {"domain": [0, 0.34], "range": [0, 1], "fixedrange": True}
     return layout
 
 # %% ../../nbs/13c_figures.ipynb #cell-013
@@ -194,10 +191,8 @@ def fill_card(
     time = source.curves.days if source.is_detected else source.curves.MJD
     n_areas, end = len(figure.data) - 2 * len(BANDS) - 1, span(source)[1]
     traces = [*points(source.curves, time), {"x": [None], "y": [None], "showlegend": False}, *_areas(story, level, end, n_areas)]
-    layout = _axes(source, n_areas > 0, level) | _cut_shapes(cut)
-    update(figure, traces, layout)
-    figure.layout.annotations = _names(story, level, end)
-    return figure
+    layout = _axes(source, n_areas > 0, level) | _cut_shapes(cut) | {"annotations": _names(story, level, end)}
+    return update(figure, traces, layout)
 
 
 def update(
