@@ -3,8 +3,8 @@
     python bench/dataset.py --curves 20000
 
 Prints one JSON line per way: CPU seconds, curves per CPU second, peak memory of the columnar way over the raw columns.
-The object-by-object way makes for each curve a table, the rules, the static features (one `SkyCoord` and four separations)
-and a row padded to 500, as published recipes do; it is timed on `--objects` curves.
+The object-by-object way makes for each curve a source, applies the rules, and makes a table, the static features (one `SkyCoord`
+and four separations) and a row padded to 500, as published recipes do; it is timed on `--objects` curves.
 """
 
 import argparse
@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from elasticc_hc.dataset import LightCurveDataset, batches, fit_preprocessing, series_values
-from elasticc_hc.lightcurves import LightCurves, process, static_features
+from elasticc_hc.lightcurves import LightCurves, static_features
+from elasticc_hc.source import LSSTSource
 
 SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"
 RAW = ("MJD", "BAND", "PHOTFLAG", "FLUXCAL", "FLUXCALERR")
@@ -41,11 +42,13 @@ def one_by_one(curves: LightCurves) -> int:
     "The same for one curve after another."
     rows = []
     for i in range(len(curves)):
-        curve = process(curves[i])
+        source = LSSTSource(curves[i]).process_lightcurve()
+        table = source.to_pandas()
         padded = np.zeros((500, 4), dtype=np.float32)
-        values = series_values(curve)[:500]
+        values = series_values(source.curves)[:500]
         padded[: len(values)] = values
-        rows.append((torch.from_numpy(padded), torch.from_numpy(np.nan_to_num(static_features(curve.header), nan=-9.0))))
+        static = np.nan_to_num(static_features(source.curves.header), nan=-9.0)
+        rows.append((len(table), torch.from_numpy(padded), torch.from_numpy(static)))
     return len(rows)
 
 
