@@ -22,9 +22,10 @@ from elasticc_hc.evaluation.metrics import metrics
 from elasticc_hc.evaluation.precision import pr_curves
 from elasticc_hc.evaluation.promptness import days_until, flips
 from elasticc_hc.evaluation.properties import by_redshift, detections_by_day, scores_of_groups
+from elasticc_hc.evaluation.roc import rankings
 from elasticc_hc.lightcurves import LightCurves
 from elasticc_hc.objectfilm import animate_object
-from elasticc_hc.taxonomy import Taxonomy
+from elasticc_hc.taxonomy import LEVELS, Taxonomy
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "nbs/data/plasticc_sample.parquet"
@@ -114,9 +115,9 @@ def test_detections_by_day(curves):
 
 def test_precision_of_a_perfect_and_of_a_blind_score():
     tree = Taxonomy.from_yaml("elasticc2")
-    perfect = pr_curves(certain(tree, [0, 0, 1], [[0], [0], [1]], days=(1,)), "leaf", 1)
+    perfect = pr_curves(rankings(certain(tree, [0, 0, 1], [[0], [0], [1]], days=(1,)), "leaf", 1))
     assert (perfect.precision == 1).all() and (perfect.area == 1).all()
-    blind = pr_curves(certain(tree, [0, 0, 1], [[2], [2], [2]], days=(1,)), "leaf", 1).set_index("node")
+    blind = pr_curves(rankings(certain(tree, [0, 0, 1], [[2], [2], [2]], days=(1,)), "leaf", 1)).set_index("node")
     assert blind.precision[tree.leaves[0]] == pytest.approx(2 / 3) and blind.precision[tree.leaves[1]] == pytest.approx(1 / 3)
 
 
@@ -124,6 +125,20 @@ def test_worst_and_best_by_hand():
     p = certain(Taxonomy.from_yaml("elasticc2"), [0, 0, 0, 0], [[1, 1, 1], [0, 0, 0], [1, 0, 0], [1, 1, 0]])
     table = extremes(p, 20)
     assert list(table.SNID) == ["o0", "o3", "o1", "o2"] and list(table.kind) == ["worst", "worst", "best", "best"]
+
+
+def test_classes_take_turns_among_the_worst_and_the_best():
+    """Ten objects of a class that is easy, four of a hard one, one of a third: none of them fills the list."""
+    tree = Taxonomy.from_yaml("elasticc2")
+    truth = [0] * 10 + [1] * 4 + [2]
+    p = certain(tree, truth, [[0, 0, 0]] * 10 + [[1, 1, 0], [1, 0, 0], [0, 0, 0], [1, 0, 0]] + [[2, 2, 0]])
+    table = extremes(p, 4)
+    worst, best = (table[table.kind == kind] for kind in ("worst", "best"))
+    assert worst.true.value_counts().to_dict() == {tree.leaves[1]: 2, tree.leaves[0]: 1, tree.leaves[2]: 1}
+    assert best.true.value_counts().to_dict() == {tree.leaves[0]: 2, tree.leaves[1]: 2}, "the only one of its class is on one list"
+    assert best.score.is_monotonic_decreasing and worst.score.is_monotonic_increasing
+    every = extremes(p, 20)
+    assert sorted(every.SNID) == sorted(p.SNID), "each object is on one of the two lists"
 
 
 def test_paired_differences():
@@ -159,7 +174,9 @@ def test_dossier_is_complete_and_the_same_twice(predictions, curves, classifier,
     files = sorted(str(path.relative_to(tmp_path / "one")) for path in (tmp_path / "one").rglob("*") if path.is_file())
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
-    assert {"report.html", "provenance.json", "comparison.csv", "cards/worst_02.png", "roc/leaf_day_0008.png"} <= set(files)
+    assert {"report.html", "provenance.json", "comparison.csv", "cards/worst_02.png"} <= set(files)
+    for name, levels in {"confusion": LEVELS, "roc": LEVELS, "precision": LEVELS, "redshift": LEVELS[1:]}.items():
+        assert {f"{name}/{level}_day_{day:04g}.png" for level in levels for day in predictions.days} <= set(files)
     html = (tmp_path / "one/report.html").read_text(encoding="utf-8")
     assert "x &lt; y" in html and "http" not in html
     objects = pd.read_csv(tmp_path / "one/objects.csv")
@@ -276,6 +293,8 @@ def test_report_in_a_browser(report, width, chromium):
     page.on("request", lambda request: requests.append(request.url) if not request.url.startswith(("data:", "file:")) else None)
     page.goto(report.as_uri())
     assert page.inner_text("#day") == "64"
+    counts = page.evaluate("[...document.querySelectorAll('.view')].map(view => view.querySelectorAll('figure').length)")
+    assert len(counts) == 12 and set(counts) == {3}, "every view has a picture for every day"
     shown = "[...document.querySelectorAll('.view figure.now')].map(f => f.dataset.index)"
     assert set(page.evaluate(shown)) == {"2"}
     page.fill("#slider", "0")

@@ -22,24 +22,38 @@ from ..taxonomy import Taxonomy
 # %% ../../nbs/11k_cards.ipynb #cell-007
 def extremes(
     predictions: Predictions,  # objects with a known class (see `labelled`)
-    count: int = 20,  # worst and best objects, at most; never more than half of all each
+    count: int = 20,  # worst and best objects, at most
 ) -> pd.DataFrame:  # kind ('worst' or 'best'), SNID, true, said, probability (of what was said, last day), score; the extreme first
-    "The worst and the best objects by mean log probability of the true leaf over all days."
+    "The worst and the best objects of the classes in turn, by mean log probability of the true leaf over all days."
     taxonomy, n = predictions.taxonomy, len(predictions)
-    count = min(count, n // 2)
     true = predictions.probabilities[np.arange(n), :, predictions.truth].astype(np.float64)
     score = np.log(np.maximum(true, 1e-6)).mean(1)
-    order = np.argsort(score, kind="stable")
-    chosen = np.concatenate([order[:count], order[::-1][:count]])
+    worst, best = _in_turn(score, predictions.truth, count)
+    chosen = np.concatenate([worst, best])
     last = predictions.probabilities[chosen, -1][:, taxonomy.leaf_nodes]
     names = np.array(taxonomy.nodes, dtype=object)
     return pd.DataFrame({
-        "kind": np.repeat(["worst", "best"], count), "SNID": np.asarray(predictions.SNID)[chosen],
+        "kind": np.repeat(["worst", "best"], [len(worst), len(best)]), "SNID": np.asarray(predictions.SNID)[chosen],
         "true": names[predictions.truth[chosen]], "said": names[taxonomy.leaf_nodes[last.argmax(1)]],
         "probability": last.max(1), "score": score[chosen],
     })  # fmt: skip
 
-# %% ../../nbs/11k_cards.ipynb #cell-010
+# %% ../../nbs/11k_cards.ipynb #cell-009
+def _in_turn(
+    score: np.ndarray,  # (n,) high is good
+    truth: np.ndarray,  # (n,) class
+    count: int,  # of each kind, at most
+) -> tuple[np.ndarray, np.ndarray]:  # indices of the worst, and of the best; the extreme first
+    "The lowest of each class, then the second lowest of each, and so on; and the same from above."
+    order = np.argsort(score, kind="stable")
+    classes = pd.Series(truth[order]).groupby(truth[order])
+    below, above = classes.cumcount().to_numpy(), classes.cumcount(ascending=False).to_numpy()
+    upper = np.where(above == below, score[order] >= np.median(score), above < below)
+    turns = [(np.flatnonzero(~upper), below), (np.flatnonzero(upper)[::-1], above)]
+    worst, best = (half[np.sort(np.argsort(turn[half], kind="stable")[:count])] for half, turn in turns)
+    return order[worst], order[best]
+
+# %% ../../nbs/11k_cards.ipynb #cell-012
 class Card(NamedTuple):
     "What is drawn for one object."
 
@@ -67,7 +81,7 @@ def cards_of(
         cards.append(Card(LSSTSource(curves[[i]]), days, probabilities, classifier.taxonomy, name))
     return cards
 
-# %% ../../nbs/11k_cards.ipynb #cell-011
+# %% ../../nbs/11k_cards.ipynb #cell-013
 def card_title(
     card: Card,
     day: float = np.inf,  # as it was on this day
@@ -80,7 +94,7 @@ def card_title(
     host = "no redshift" if np.isnan(z) else f"host z = {z:.2f}"
     return f"{card.source.SNID}   {card.truth or 'class unknown'}   {host}\n{said}"
 
-# %% ../../nbs/11k_cards.ipynb #cell-012
+# %% ../../nbs/11k_cards.ipynb #cell-014
 def time_limits(
     card: Card,
     margin_days: float = 40,  # shown before the first and after the last detection
@@ -111,7 +125,7 @@ def plot_areas(
     ax.legend(*(items[::-1] for items in ax.get_legend_handles_labels()), fontsize=7, frameon=False, loc="center left",
               bbox_to_anchor=(1.08, 0.5), handlelength=1, labelspacing=0.3)  # fmt: skip
 
-# %% ../../nbs/11k_cards.ipynb #cell-013
+# %% ../../nbs/11k_cards.ipynb #cell-015
 def draw_card(
     card: Card,
     level: str = "leaf",  # 'root', 'level2' or 'leaf'
@@ -143,7 +157,7 @@ def draw_card(
     figure.text(0.02, 0.985, card_title(card, day), size=9, va="top", linespacing=1.4)
     return figure
 
-# %% ../../nbs/11k_cards.ipynb #cell-014
+# %% ../../nbs/11k_cards.ipynb #cell-016
 def _band_legend(
     figure: Figure,
     ax,  # the axes of the light curve
@@ -160,7 +174,7 @@ def _band_legend(
     ax.legend(handles=handles, ncols=6, fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 0.98),
               handletextpad=0.1, columnspacing=1)  # fmt: skip
 
-# %% ../../nbs/11k_cards.ipynb #cell-020
+# %% ../../nbs/11k_cards.ipynb #cell-022
 def draw_extremes(
     predictions: Predictions,  # objects with a known class (see `labelled`)
     curves: LightCurves,  # that they were made from

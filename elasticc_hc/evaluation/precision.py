@@ -6,41 +6,32 @@
 __all__ = ['pr_curves', 'plot_pr']
 
 # %% ../../nbs/11g_precision.ipynb #cell-003
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from sklearn import metrics as flat
 
 from ..classifier import Predictions
 from .figures import blocks
-from .levels import at_day, labelled
 from .metrics import LEVEL_NAMES
-from .roc import ROC_STYLES, line_color, rate_axes, roc_grid
+from .roc import ROC_STYLES, Ranking, line_color, rankings, rate_axes, roc_grid
 from ..taxonomy import Taxonomy
 
 # %% ../../nbs/11g_precision.ipynb #cell-007
 def pr_curves(
-    predictions: Predictions,  # node probabilities at every day, with the truth
-    level: str,  # 'root', 'level2' or 'leaf'
-    day: float,  # days since the first detection, one of `predictions.days`
+    ranked: Iterable[Ranking],  # see `rankings`
     points: int = 300,  # per curve, at most about as many, evenly on a log axis
 ) -> pd.DataFrame:  # tidy: node, recall, precision, area; ascending in recall
-    "Precision against recall of each node of a level; nodes without objects have no curve."
-    one = labelled(at_day(predictions, day))
-    nodes, truth = one.taxonomy.level(level), one.taxonomy.at_level(one.truth, level)
+    "Precision against recall of each node; nodes without objects have no curve."
     curves = []
-    for position in np.unique(truth):
-        score, member = one.probabilities[:, 0, nodes[position]], truth == position
-        precision, recall, _ = flat.precision_recall_curve(member, score)
-        precision, recall = precision[-2::-1], recall[-2::-1]
-        grid = np.geomspace(1 / member.sum(), 1, points)
+    for node, _, hits, alarms in ranked:
+        recall, precision = hits / hits[-1], hits / (hits + alarms)
+        grid = np.geomspace(1 / hits[-1], 1, points)
         keep = np.unique(np.minimum(np.searchsorted(recall, grid * (1 - 1e-9)), len(recall) - 1))
-        area = flat.average_precision_score(member, score)
-        curve = pd.DataFrame({"recall": recall[keep], "precision": precision[keep]})
-        curves.append(curve.assign(node=one.taxonomy.nodes[nodes[position]], area=area))
-    return pd.concat(curves, ignore_index=True)[["node", "recall", "precision", "area"]]
+        area = np.diff(recall, prepend=0) @ precision
+        curves.append(pd.DataFrame({"node": node, "recall": recall[keep], "precision": precision[keep], "area": area}))
+    return pd.concat(curves, ignore_index=True)
 
 # %% ../../nbs/11g_precision.ipynb #cell-011
 def _draw_pr(
@@ -66,13 +57,15 @@ def plot_pr(
     day: float,  # days since the first detection, one of `predictions.days`
     axes: Sequence[Axes] | None = None,  # one per family (see `blocks`); a new figure if None
     size: float = 8,  # font size, points
+    curves: pd.DataFrame | None = None,  # what `pr_curves` returns for this level and day, where it is at hand
 ) -> np.ndarray:  # the axes, one per family
     "Precision against recall of a level at one day: log recall axis, small multiples by parent."
     taxonomy, families = predictions.taxonomy, blocks(predictions.taxonomy, level)
     if axes is None:
         axes = roc_grid(len(families), f"{LEVEL_NAMES[level]} precision and recall, {day:g} d after first detection")
-    curves, nodes = pr_curves(predictions, level, day), taxonomy.level(level)
-    low = 10.0 ** np.clip(np.floor(np.log10(curves.recall.min())), -3, -1)
+    curves = pr_curves(rankings(predictions, level, day)) if curves is None else curves
+    nodes, largest = taxonomy.level(level), np.bincount(taxonomy.at_level(predictions.truth[predictions.truth >= 0], level)).max()
+    low = 10.0 ** -np.clip(np.ceil(np.log10(largest)), 1, 3)
     for ax, (name, first, end) in zip(axes, families, strict=False):
         _draw_pr(ax, curves, taxonomy, nodes[first:end], size)
         rate_axes(ax, name, low, size)

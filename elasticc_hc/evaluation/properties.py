@@ -90,15 +90,16 @@ def by_redshift(
     edges: np.ndarray,  # (bins + 1,)
 ) -> pd.DataFrame:  # node, low, high, members, chosen, completeness, purity
     "Completeness and purity of every node in bins of redshift; NaN where nothing is counted."
-    given, rows = answers(predictions, level, day_index(predictions.days, day)), []
-    place = np.where(np.isfinite(redshift), np.clip(np.searchsorted(edges, redshift, side="right") - 1, 0, len(edges) - 2), -1)
-    for position, node in enumerate(given.nodes):
-        for cell, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
-            member, chosen = (given.truth == position) & (place == cell), (given.chosen == position) & (place == cell)
-            both, members, called = (member & chosen).sum(), member.sum(), chosen.sum()
-            shares = [both / total if total else np.nan for total in (members, called)]
-            rows.append((predictions.taxonomy.nodes[node], low, high, members, called, *shares))
-    return pd.DataFrame(rows, columns=["node", "low", "high", "members", "chosen", "completeness", "purity"])
+    given, bins, known = answers(predictions, level, day_index(predictions.days, day)), len(edges) - 1, np.isfinite(redshift)
+    place = np.clip(np.searchsorted(edges, redshift[known], side="right") - 1, 0, bins - 1)
+    truth, chosen = given.truth[known] * bins + place, given.chosen[known] * bins + place
+    cells = len(given.nodes) * bins
+    members, called, both = (np.bincount(cell, minlength=cells) for cell in (truth, chosen, truth[truth == chosen]))
+    names = np.array(predictions.taxonomy.nodes, dtype=object)[given.nodes]
+    counted = {"node": np.repeat(names, bins), "low": np.tile(edges[:-1], len(names)), "high": np.tile(edges[1:], len(names)),
+               "members": members, "chosen": called}  # fmt: skip
+    with np.errstate(invalid="ignore"):
+        return pd.DataFrame(counted | {"completeness": both / members, "purity": both / called})
 
 # %% ../../nbs/11i_properties.ipynb #cell-014
 def _share_curve(ax: Axes, rows: pd.DataFrame, name: str, total: str, **style) -> None:
@@ -118,7 +119,9 @@ def plot_by_redshift(
     names = members[members >= least].index
     columns = min(len(names), 5) or 1
     rows = max(-(-len(names) // columns), 1)
-    figure = Figure((1 + 2.1 * columns, 0.9 + 1.8 * rows), layout="constrained")
+    width, height = 0.8 + 2.1 * columns, 0.9 + 1.8 * rows
+    figure = Figure((width, height))
+    figure.subplots_adjust(0.45 / width, 0.55 / height, 1 - 0.1 / width, 1 - 0.55 / height, 0.08, 0.22)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for ax, name in zip(axes, names, strict=False):
         one = table[table.node == name]
@@ -132,7 +135,7 @@ def plot_by_redshift(
         ax.remove()
     if len(names):
         axes[0].legend(fontsize=7, frameon=False)
-    figure.supxlabel("redshift (host: spectroscopic, else photometric)", size=8)
+    figure.supxlabel("redshift (host: spectroscopic, else photometric)", size=8, y=0.08 / height, va="bottom")
     figure.suptitle(title, x=0.01, ha="left", size=9)
     return figure
 
