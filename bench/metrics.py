@@ -4,7 +4,8 @@
 
 Random probabilities of the 26 nodes at 11 days, float32. Prints a line about the machine, then one JSON line per number of
 bootstrap draws: seconds of wall and of CPU time (the same where the machine has nothing else to do), the peak memory of the
-process in MB so far, and how much of that the probabilities themselves are. With --folder every table and figure is written as well (all but the cards, which need a classifier).
+process in MB so far, and how much of that the probabilities themselves are. With --folder every table and figure is written
+as well (all but the cards, which need a classifier).
 """
 
 import argparse
