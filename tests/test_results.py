@@ -222,6 +222,15 @@ def test_evaluate_compare_and_films(few_curves, tmp_path, capsys):
     assert code == 1 and "format 0" in said and said.count("\n") == 1 and not (tmp_path / "no").exists()
 
 
+def test_interruption_is_one_line(few_curves, tmp_path, capsys, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.outcomes, "classified", stop)
+    code, said = call(capsys, "evaluate", RUN, few_curves, "--out", tmp_path / "results")
+    assert code == 130 and "interrupted" in said and said.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("labels, reason", [(None, "no object has a label"), ("Vulcan", "class Vulcan is not in the tree")])
 def test_metrics_are_refused_but_predictions_written(few_curves, tmp_path, capsys, labels, reason):
     import pyarrow as pa

@@ -15,9 +15,13 @@ _all_ = ["app", "inputs", "learning", "outcomes"]
 
 # %% ../../nbs/19_cli.ipynb #cell-007
 def main() -> None:
-    "The entry point: what is wrong with the input is said in one line, with exit code 1."
+    "The entry point: what is wrong with the input is said in one line, with exit code 1; 130 where Ctrl-C ended it."
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == 130:
+            print("elasticc-hc: interrupted; nothing is half-written, and the same command goes on or begins again", file=sys.stderr)
+        raise
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"elasticc-hc: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
