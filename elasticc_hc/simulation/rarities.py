@@ -102,8 +102,8 @@ def r_process_power(
 def r_process_opacity(
     lanthanides: np.ndarray,  # log10 of the lanthanide fraction, -9 to -1
 ) -> np.ndarray:  # cm2/g
-    "From 0.5 without lanthanides to 30 with a tenth of them (Kasen et al. 2017); the rise comes above a fraction of 1e-5."
-    return 0.5 * 60 ** (np.clip((lanthanides + 6) / 5, 0, 1) ** 1.3)
+    "From 0.15 without lanthanides to 30 with a tenth of them; the rise comes above a fraction of 1e-5."
+    return 0.15 * 200 ** (np.clip((lanthanides + 6) / 5, 0, 1) ** 1.3)
 
 
 def ejecta(

@@ -75,7 +75,8 @@ def suppression(
     if kind == "superluminous":
         return np.minimum(wavelength / 3000, 1) ** 1.3
     if kind == "hydrogen":
-        return np.minimum(wavelength / 5300, 1) ** np.clip((8000 - temperature) / 1000, 0, 2.6)
+        blanket = np.minimum(wavelength / 5300, 1) ** np.clip((8000 - temperature) / 1000, 0, 2.6)
+        return blanket * np.minimum(wavelength / 3300, 1) ** 1.5
     if kind == "iron":
         return np.minimum(wavelength / 5600, 1) ** 2.4
     return np.ones(np.broadcast(wavelength, temperature).shape)
