@@ -10,9 +10,11 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
+from PIL import Image
 
 # %% ../../nbs/11n_report.ipynb #cell-006
 def picture(
@@ -21,7 +23,9 @@ def picture(
     name: str = "",  # id of the element
 ) -> str:
     "An image element that holds the picture itself."
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    packed = BytesIO()
+    Image.open(path).convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(packed, "PNG", optimize=True)
+    data = base64.b64encode(packed.getvalue()).decode("ascii")
     return f'<img id="{escape(name)}" alt="{escape(text)}" src="data:image/png;base64,{data}">'
 
 
