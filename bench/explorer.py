@@ -1,14 +1,16 @@
 """Speed and memory of the explorer on a large file.
 
-    python bench/explorer.py FILE.parquet [--objects 100000] [--pages 100] > bench/results/explorer.jsonl
+    python bench/explorer.py FILE.parquet [--objects 100000] [--pages 100] [--browser] > bench/results/explorer.jsonl
 
 Repeats the objects of FILE under new names until there are enough, in row groups as `elasticc-hc convert` writes them, and
 measures in a fresh process: opening the catalogue and the whole window (imports apart), the memory that takes, turning a page
-(next, and random, which reads another row group), and moving the cut. Kernel side: the drawing in the browser comes on top and
-is seen in tests/test_browser.py. Prints one JSON line per result.
+(next, and random, which reads another row group), and moving the cut. That is the kernel's side. With --browser the same is
+measured as it is seen: JupyterLab and a headless Chromium on this machine, from the click to the last change of any figure
+(sizes of the window and of the figures as in tests/test_browser.py). Prints one JSON line per result.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -25,7 +27,25 @@ import pyarrow.parquet as pq
 
 from elasticc_hc.explorer.catalogue import Catalogue, repeat_objects
 
-GOALS = {"open_catalogue": 2000, "open_window": 2000, "next": 200, "random": 200, "cut": 50, "count_detections": 2000}
+GOALS = {"open_catalogue": 2000, "open_window": 2000, "next": 200, "random": 200, "cut": 50, "count_detections": 2000,
+         "next_in_browser": 200, "random_in_browser": 200}  # fmt: skip
+CLICK = """(label) => new Promise((done) => {
+  const plots = [...document.querySelectorAll(".elasticc-explorer .js-plotly-plot")];
+  const button = [...document.querySelectorAll(".elasticc-explorer button")].find((one) => one.innerText.includes(label));
+  const start = performance.now();
+  let last = 0, quiet = null, drawings = 0;
+  const drawn = () => {
+    last = performance.now() - start;
+    drawings += 1;
+    clearTimeout(quiet);
+    quiet = setTimeout(() => {
+      plots.forEach((plot) => plot.removeListener("plotly_afterplot", drawn));
+      done([last, drawings]);
+    }, 700);
+  };
+  plots.forEach((plot) => plot.on("plotly_afterplot", drawn));
+  button.click();
+})"""
 
 
 def told(what: str, milliseconds: list[float], **more) -> None:
@@ -80,19 +100,41 @@ def measure(path: Path, pages: int) -> None:
     print(json.dumps({"what": "memory_at_the_end", "megabytes": round(megabytes() - before), "goal_mb": 300}), flush=True)
 
 
+def measure_in_browser(path: Path, pages: int) -> None:
+    "From the click to the last change of any figure; a page is read by nobody faster than twice a second."
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+    from browser import blank_page, laboratory, run_all
+
+    from elasticc_hc.explorer.lab import write_notebook
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_notebook(path, "plasticc", Path(folder) / "explore.ipynb")
+        with laboratory(Path(folder)) as address, blank_page() as page:
+            run_all(page, f"{address}/lab/tree/explore.ipynb?reset")
+            page.wait_for_timeout(2000)
+            for label in ("next", "random"):
+                waits, drawings = zip(*(page.evaluate(CLICK, label) for _ in range(pages)), strict=True)
+                told(f"{label}_in_browser", list(waits), drawings=float(np.median(drawings)), load=round(os.getloadavg()[0], 1))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("file", type=Path, help="Parquet file whose objects are repeated")
     parser.add_argument("--objects", type=int, default=100_000)
     parser.add_argument("--pages", type=int, default=100)
+    parser.add_argument("--browser", action="store_true", help="also in a headless Chromium, a third of the pages")
     parser.add_argument("--measure", action="store_true", help="FILE is large already: measure it as it is")
     options = parser.parse_args()
     if options.measure:
         return measure(options.file, options.pages)
+    if options.browser and importlib.util.find_spec("playwright") is None:
+        parser.error("--browser needs playwright: pip install -e '.[dev]'")
     with tempfile.TemporaryDirectory() as folder:
         large = Path(folder) / "large.parquet"
         repeat_objects(large, pq.read_table(options.file), options.objects)
         subprocess.run([sys.executable, __file__, str(large), "--measure", "--pages", str(options.pages)], check=True)
+        if options.browser:
+            measure_in_browser(large, max(options.pages // 3, 1))
 
 
 if __name__ == "__main__":

@@ -2,32 +2,22 @@
 
 import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from browser import CHROMIUM, ROOT, SAMPLE, WAIT, blank_page, laboratory, run_all
 
 from elasticc_hc.explorer.catalogue import Catalogue
 from elasticc_hc.explorer.lab import write_notebook
 
-ROOT = Path(__file__).parent.parent
-SAMPLE = ROOT / "nbs" / "data" / "plasticc_sample.parquet"
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
 SHOTS = Path(os.environ.get("ELASTICC_SCREENSHOTS") or ROOT / "_proc" / "screenshots")  # kept, to be looked at
-WAIT = 60_000  # milliseconds that a step may take on a busy machine
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine; install it: apt-get install chromium")
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; install it: pip install -e '.[dev]'")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed; install it: pip install -e '.[dev]'")
 
 
 @pytest.fixture(scope="module")
@@ -35,73 +25,15 @@ def lab(tmp_path_factory):
     """The address of a JupyterLab with the explorer's notebook, alone in folders of its own, and where it works."""
     folder = tmp_path_factory.mktemp("lab")
     write_notebook(SAMPLE, "plasticc", folder / "explore.ipynb")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    quiet = folder / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    quiet.parent.mkdir(parents=True)
-    quiet.write_text('{"fetchNews": "false"}')
-    own = {f"JUPYTER_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    refuse = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    settings = {**os.environ, **own, **refuse, "no_proxy": "127.0.0.1,localhost", "OMP_NUM_THREADS": "1",
-                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}  # fmt: skip
-    options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
-               "--IdentityProvider.token=", "--ServerApp.password=", f"--ServerApp.root_dir={folder}",
-               "--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-               f"--LabApp.workspaces_dir={folder / 'workspaces'}", f"--LabApp.user_settings_dir={folder / 'settings'}",
-               "--LabApp.extension_manager=readonly"]  # fmt: skip
-    with (folder / "lab.log").open("w") as log:
-        command = [sys.executable, "-m", "jupyterlab", *options]
-        server = subprocess.Popen(command, env=settings, cwd=folder, stdout=log, stderr=log)
-        try:
-            wait_for(f"http://127.0.0.1:{port}/api/status", server, folder / "lab.log")
-            yield f"http://127.0.0.1:{port}", folder
-        finally:
-            server.terminate()
-            server.wait(20)
-
-
-def wait_for(address, server, log):
-    """Until the server answers."""
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    for _ in range(240):
-        if server.poll() is not None:
-            break
-        try:
-            return direct.open(address, timeout=2).read()
-        except OSError:
-            time.sleep(0.25)
-    pytest.fail(f"JupyterLab did not start:\n{log.read_text()}", pytrace=False)
-
-
-def run_all(page, address):
-    """Open the notebook, wait until its kernel is idle, run all cells, and wait for the figures."""
-    page.goto(address)
-    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached")
-    page.wait_for_selector('#jp-main-statusbar :text("| Idle")')
-    for _ in range(10):  # a notebook that has just been opened may not hear the first time
-        page.click('.lm-MenuBar-itemLabel:text-is("Run")')
-        page.click('.lm-Menu-itemLabel:text-is("Run All Cells")')
-        try:
-            page.locator(".jp-CodeCell .jp-InputPrompt", has_text=re.compile(r"\[[*\d]+\]:")).first.wait_for(timeout=3000)
-            break
-        except sync_api.TimeoutError:
-            continue
-    page.wait_for_selector(".elasticc-explorer[data-hands=ready]", state="attached")
-    page.wait_for_function("""() => {
-        const plots = [...document.querySelectorAll(".elasticc-explorer .js-plotly-plot")];
-        return plots.filter((plot) => plot._fullData && plot._fullData.length).length >= 2;
-    }""")
+    with laboratory(folder) as address:
+        yield address, folder
 
 
 @pytest.fixture(scope="module")
 def seen(lab):
     """The page with the explorer running, what it asked for and complained about, and the folder it writes to."""
     (address, folder), requests, complaints = lab, [], []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_context(viewport={"width": 1500, "height": 1300}).new_page()
-        page.set_default_timeout(WAIT)
+    with blank_page() as page:
         page.on("request", lambda request: requests.append(request.url))
         page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -111,7 +43,6 @@ def seen(lab):
             shoot(page, "0_did_not_start")
             raise
         yield page, requests, complaints, folder
-        browser.close()
 
 
 def shoot(page, name):

@@ -55,4 +55,9 @@ def open_lab(
     notebook: str | Path,
 ) -> int:  # exit code of JupyterLab, when it is closed
     "Start JupyterLab on a notebook and wait until it is closed."
-    return subprocess.run([sys.executable, "-m", "jupyterlab", str(notebook)]).returncode
+    server = subprocess.Popen([sys.executable, "-m", "jupyterlab", str(notebook)])
+    while True:
+        try:
+            return server.wait()
+        except KeyboardInterrupt:
+            continue

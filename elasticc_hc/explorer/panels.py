@@ -48,7 +48,8 @@ def empty_icicle(
         **icicle_values(None, taxonomy),
     )  # fmt: skip
     size = {"height": 300, "margin": {"l": 5, "r": 5, "t": 30, "b": 5}}
-    layout = go.Layout(template="none", title={"font": {"size": 13}}, **size)
+    small = {"uniformtext": {"minsize": 9, "mode": "hide"}}  # what nobody could read is not written
+    layout = go.Layout(template="none", title={"font": {"size": 13}}, **size, **small)
     return made([trace], layout, widget)
 
 
