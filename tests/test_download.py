@@ -251,7 +251,7 @@ def test_disk_is_nearly_full(server, tmp_path, monkeypatch):
 def test_one_at_a_time(server, tmp_path):
     content = server.plan["content"]
     server.plan = {"content": content, "breaks_after": 1000, "stalls": True, "next": {"content": content}}
-    first = threading.Thread(target=download, args=(server.url, tmp_path), kwargs={"pause": 0.5, "timeout": 0.3})
+    first = threading.Thread(target=download, args=(server.url, tmp_path), kwargs={"pause": 2, "timeout": 0.3})
     first.start()
     while not server.asked:
         time.sleep(0.01)
@@ -381,7 +381,7 @@ def test_bombs_do_not_go_off(tmp_path):
     for path in sorted(tmp_path.iterdir()):
         with pytest.raises(ValueError, match=rf"^{path}: "):
             unpack(path, tmp_path / "out", most_bytes=2_000_000)
-    assert tracemalloc.get_traced_memory()[1] < 30_000_000 and time.monotonic() - start < 5
+    assert tracemalloc.get_traced_memory()[1] < 30_000_000 and time.monotonic() - start < 20
     tracemalloc.stop()
     assert not (tmp_path / "out").exists()
 
