@@ -61,7 +61,7 @@ function listen(box, model) {
     document.addEventListener("mousemove", move, true);
     document.addEventListener("mouseup", drop, true);
   }, true);
-  let width = box.clientWidth;
+  let width = 0;
   new ResizeObserver(() => {  // a message that comes or goes changes the height, and that is no reason to draw anew
     if (box.clientWidth !== width) window.dispatchEvent(new Event("resize"));
     width = box.clientWidth;
@@ -113,7 +113,7 @@ def filters(
     predicts: bool,  # whether there is a classifier
 ) -> SimpleNamespace:  # of widgets: model, leaf, predicted, right, confidence, redshift, detections
     "What to choose objects by."
-    wide = {"style": {"description_width": "initial"}, "layout": widgets.Layout(width="268px", margin="2px 12px 2px 2px")}
+    wide = {"style": {"description_width": "initial"}, "layout": widgets.Layout(width="250px", margin="2px 8px 2px 2px")}
     models = [("any", ANY), *((name, name) for name in sorted(catalogue.models) if name)]
     known = catalogue.redshift[catalogue.redshift >= 0]
     most = float(max(known.max(initial=0.1), 0.1))
