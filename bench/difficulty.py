@@ -7,11 +7,13 @@
     elasticc-hc combine test/*.parquet --out fresh --test-fraction 0.98
     elasticc-hc train split/train.parquet --out run --epochs 10
     elasticc-hc evaluate run fresh/test.parquet --out results
-    python bench/difficulty.py results/metrics.csv --per-model 1500 --epochs 10
+    python bench/difficulty.py results --per-model 1500 --epochs 10
 
 Prints a JSON line about the machine, one per day with the macro F1 of the leaves, and one per leaf with its F1 at the end, beside
 what ORACLE published for the real ELAsTiCC2 (Shah et al. 2025, arXiv 2501.01496; trained on ten times as many objects, at most
-40,000 of a class). A macro F1 of 0.95 or more would mean that the simulator is a toy.
+40,000 of a class). With equal numbers of each model a leaf of six models is six times as frequent as one of one model; `equal
+classes` is the F1 score if all leaves are equally frequent and the classifier knows it. A macro F1 of 0.95 or more would mean that
+the simulator is a toy.
 """
 
 import argparse
@@ -19,9 +21,11 @@ import json
 import os
 import platform
 from datetime import date
+from pathlib import Path
 
 import pandas as pd
 import torch
+from sklearn.metrics import f1_score
 
 ORACLE_DAYS = {1: 0.592, 2: 0.602, 4: 0.621, 8: 0.655, 16: 0.703, 32: 0.764, 64: 0.803, 128: 0.821, 256: 0.829, 512: 0.838, 1024: 0.843}
 ORACLE_LEAVES = {
@@ -31,21 +35,33 @@ ORACLE_LEAVES = {
 }  # fmt: skip
 
 
+def equal_classes(predictions: pd.DataFrame) -> dict:
+    "F1 score of each leaf on the last day if all leaves are equally frequent: probabilities over the shares of the leaves."
+    last = predictions[predictions["day"] == predictions["day"].max()]
+    leaves, share = list(ORACLE_LEAVES), last["truth"].value_counts()
+    called = (last[leaves] / share[leaves]).idxmax(axis=1)
+    scores = f1_score(last["truth"], called, labels=leaves, average=None, sample_weight=1 / last["truth"].map(share))
+    return dict(zip(leaves, scores, strict=True))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("metrics")
+    parser.add_argument("results", type=Path, help="folder of `elasticc-hc evaluate`")
     parser.add_argument("--per-model", type=int, required=True, help="objects per model trained on")
     parser.add_argument("--epochs", type=int, required=True)
     options = parser.parse_args()
-    table = pd.read_csv(options.metrics)
+    table = pd.read_csv(options.results / "metrics.csv")
+    equal = equal_classes(pd.read_parquet(options.results / "predictions.parquet"))
     leaf = table[(table["level"] == "leaf") & (table["metric"] == "f1")]
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
     about = {"bench": "difficulty", "date": date.today().isoformat(), "machine": machine}
-    print(json.dumps(about | {"per_model": options.per_model, "epochs": options.epochs}))
+    mean = round(sum(equal.values()) / len(equal), 3)
+    print(json.dumps(about | {"per_model": options.per_model, "epochs": options.epochs, "macro F1 of equal classes": mean}))
     for row in leaf[leaf["node"] == "macro"].itertuples():
         print(json.dumps({"day": row.day, "macro F1": round(row.value, 3), "ORACLE": ORACLE_DAYS.get(row.day)}))
     for row in leaf[(leaf["day"] == leaf["day"].max()) & leaf["node"].isin(ORACLE_LEAVES)].itertuples():
-        print(json.dumps({"leaf": row.node, "F1 at the end": round(row.value, 3), "ORACLE": ORACLE_LEAVES[row.node]}))
+        scores = {"F1 at the end": round(row.value, 3), "equal classes": round(equal[row.node], 3), "ORACLE": ORACLE_LEAVES[row.node]}
+        print(json.dumps({"leaf": row.node} | scores))
 
 
 if __name__ == "__main__":

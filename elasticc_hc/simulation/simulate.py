@@ -237,8 +237,10 @@ def simulate(
     "Write synthetic ELAsTiCC2-format data; ValueError and FileExistsError for bad input."
     out, chosen = Path(out), choose_models(models)
     numbers = objects_per_model(chosen, per_model, balance)
-    if survey not in ("wfd", "ddf", "both") or mode not in ("elasticc2", "physical"):
-        raise ValueError(f"survey {survey!r}, AGN {mode!r}: choose wfd, ddf or both, and elasticc2 or physical")
+    if survey not in ("wfd", "ddf", "both"):
+        raise ValueError(f"survey {survey!r} is not known: choose wfd, ddf or both")
+    if mode not in ("elasticc2", "physical"):
+        raise ValueError(f"AGN mode {mode!r} is not known: choose elasticc2 or physical")
     if jobs < 1:
         raise ValueError(f"{jobs} jobs: one at least")
     if out.exists() and not overwrite:
