@@ -44,7 +44,7 @@ TRAINING_CODE := $(wildcard $(patsubst %,elasticc_hc/%.py,$(MODULES)))
 
 # $(call split,FILES,FOLDER)   $(call train,FOLDER,TAXONOMY)   $(call show,FOLDER,GIFS)
 split = $(HC) combine $(1) --out $(2)/split --test-fraction 0.3 --seed 0 --overwrite
-train = $(HC) train $(1)/split/train.parquet --out $(1)/run --taxonomy $(2) --preset lstm --seed 0 --overwrite
+train = $(HC) train $(1)/split/train.parquet --out $(1)/run --taxonomy $(2) --preset default --seed 0 --overwrite
 define show
 	$(HC) evaluate $(1)/run $(1)/split/test.parquet --out $(1)/results --overwrite
 	$(HC) animate $(1)/results --out $(2) --overwrite

@@ -27,6 +27,7 @@ ABOUT = {
         "limits": (
             "PLAsTiCC's training set is bright and small, and every host has a spectroscopic redshift; fainter objects, and photometric"
             " redshifts alone, were not among what it learned from.",
+            "Trained without hiding all static features at once: without the host's redshift it is of little use (see above).",
             "Made for the passbands, noise and cadence of PLAsTiCC; these are not ELAsTiCC 2 numbers, and nothing real was seen.",
             "Classes outside the tree are given to some class inside it.",
         ),
@@ -57,7 +58,7 @@ def rows(cells) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(cells[0]), *lines[1:]])
 
 
-def card(name: str, run: Path, test: LightCurves) -> str:
+def card(name: str, run: Path, test: LightCurves, calibrated_with_folds: bool = False) -> str:
     "The model card, as Markdown."
     classifier, about = HierarchicalClassifier.load(run), ABOUT[name]
     description = json.loads((run / "checkpoint.json").read_text(encoding="utf-8"))
@@ -71,7 +72,8 @@ def card(name: str, run: Path, test: LightCurves) -> str:
     hidden = [("static features known", *(f"day {day}" for day in (1, 8, 64, 1024)))]
     hidden += [(view, *(f"{found[view]['leaf', 'f1', day]:.3f}" for day in (1, 8, 64, 1024))) for view in views]
     weights = sum(parameter.numel() for parameter in classifier.network.parameters())
-    folds = "out of fold, with all training objects" if (run / "out_of_fold.parquet").is_file() else "with the objects held out"
+    out_of_fold = calibrated_with_folds or (run / "out_of_fold.parquet").is_file()
+    folds = "out of fold, with all training objects" if out_of_fold else "with the objects held out"
     parts = (
         f"# {name}",
         f'`HierarchicalClassifier.from_pretrained("{name}")`: {len(classifier.taxonomy.leaves)} leaves, {options["encoder"].upper()} of'
@@ -96,9 +98,10 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("test", type=Path)
     parser.add_argument("name", choices=ABOUT)
+    parser.add_argument("--folds", action="store_true", help="the run was calibrated out of fold")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    text, folder = card(asked.name, asked.run, LightCurves.from_parquet(asked.test)), Path(str(PRETRAINED)) / asked.name
+    text, folder = card(asked.name, asked.run, LightCurves.from_parquet(asked.test), asked.folds), Path(str(PRETRAINED)) / asked.name
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("checkpoint.json", "model.safetensors"):
         if folder.resolve() != asked.run.resolve():

@@ -212,7 +212,7 @@ def predict_detections(
     table.insert(0, "SNID", seen.header["SNID"].to_numpy()[seen.object_index])
     return table
 
-# %% ../nbs/10_classifier.ipynb #cell-024
+# %% ../nbs/10_classifier.ipynb #cell-027
 @patch
 def _evidence(
     self: HierarchicalClassifier,
@@ -253,7 +253,7 @@ def learn_mix(
     truth = _truth(curves, self.taxonomy)
     return replace(self, mix=learned_mix(node_counts(truth[truth >= 0], self.taxonomy), self.taxonomy, gamma))
 
-# %% ../nbs/10_classifier.ipynb #cell-025
+# %% ../nbs/10_classifier.ipynb #cell-028
 @patch
 def store(
     self: HierarchicalClassifier,

@@ -56,7 +56,7 @@ ORACLE_STATICS = (
 PRESETS = {
     "lstm": Options(),
     "gru": Options(encoder="gru"),
-    "default": Options(noise_depth=0.7, drop_share=0.4, epochs=80),
+    "default": Options(noise_depth=0.7, drop_share=0.4, blackout=0.3, epochs=80),
     "oracle": Options(
         encoder="oracle", inputs="oracle", supervision="window", keep="all", static_columns=ORACLE_STATICS, dropout=0.0,
         static_dropout=0.0, batch_size=1024, learning_rate=5e-4, schedule="decay", weight_decay=0.0, max_gradient=1e9, gamma=1.0,

@@ -38,7 +38,7 @@ def source_state() -> str | None:  # commit, with + where files differ from it; 
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
     return subprocess.run(command, cwd=here, capture_output=True, text=True).stdout.strip() or None
 
-# %% ../nbs/09c_runs.ipynb #cell-011
+# %% ../nbs/09c_runs.ipynb #cell-012
 def keep_epoch(
     folder: Path,  # `resume` in the run's folder
     network: Network,
