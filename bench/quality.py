@@ -56,7 +56,7 @@ def light_curve_features(curves: LightCurves) -> np.ndarray:  # (n, n_bands * n_
         part = curves.select(curves.BAND == band)
         values = part.MJD, part.FLUXCAL.astype(np.float64), 1 / part.FLUXCALERR.astype(np.float64) ** 2
         pieces = zip(*(np.split(value, part.offsets[1:-1]) for value in values), strict=True)
-        columns.append(FEATURES.many(list(pieces), fill_value=np.nan, n_jobs=1))
+        columns.append(FEATURES.many(list(pieces), fill_value=np.nan, n_jobs=1, sorted=True))
     return np.concatenate(columns, axis=1)
 
 
