@@ -115,6 +115,7 @@ def fit_calibration(
     phases, logits = phase_weights(days, detections), logits.double()
     rows = torch.zeros(int(groups.max()) + 1, phases.shape[-1], dtype=torch.float64, requires_grad=True)
     offsets = torch.zeros(len(groups), phases.shape[-1], dtype=torch.float64, requires_grad=offset_price is not None)
+    tilted = torch.from_numpy((taxonomy.depths > 1) | (taxonomy.depths.max() == 1)).double()[:, None]
     varies = torch.arange(phases.shape[-1]) > 0
     prices = torch.where(varies, phase_price, price), torch.where(varies, offset_phase_price, offset_price or 0.0)
     free = [rows, offsets] if offset_price is not None else [rows]
@@ -122,11 +123,11 @@ def fit_calibration(
 
     def surprise() -> torch.Tensor:
         optimizer.zero_grad()
-        scaled = logits * (-(phases @ rows.T)).exp()[..., groups] + phases @ offsets.T
+        scaled = logits * (-(phases @ rows.T)).exp()[..., groups] + phases @ (offsets * tilted).T
         value = -(log_conditionals(scaled, groups) * on_path).sum() / logits.shape[1]
         value = value + (prices[0] * rows**2).sum() + (prices[1] * offsets**2).sum()
         value.backward()
         return value
 
     optimizer.step(surprise)
-    return Calibration(rows.detach().numpy(), offsets.detach().numpy(), taxonomy)
+    return Calibration(rows.detach().numpy(), (offsets * tilted).detach().numpy(), taxonomy)
