@@ -60,8 +60,10 @@ def _folds(file: Path, folds: int, run: Path, taxonomy: Taxonomy, options) -> li
     curves = LightCurves.from_parquet(file)
     part = (split_value(curves.header["SNID"], FOLD_SEED) * folds).astype(int)
     with progress_of("training without a part") as progress:
-        epochs = options.epochs
-        report = lambda k, row: _reporter(folds * epochs, progress, k * epochs)(row)  # noqa: E731
+
+        def report(k, row):
+            _reporter(folds * options.epochs, progress, k * options.epochs)(row)
+
         found = fit_folds(curves, part, taxonomy, run / "folds", options, report)
     out_of_fold(found).to_parquet(run / "out_of_fold.parquet")
     return found
