@@ -9,6 +9,7 @@ __all__ = ['REDSHIFTS', 'METADATA', 'DETECTION_EDGES', 'DETECTION_NAMES', 'curve
 
 # %% ../../nbs/11i_properties.ipynb #cell-003
 from collections.abc import Sequence
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -201,7 +202,7 @@ def plot_groups(
         ax.plot(rows.f1, y, "o", ms=4.5, color=LEVEL_COLORS[level], label=f"{LEVEL_NAMES[level]}: macro F1")
         ax.plot(rows.accuracy, y, "o", ms=4.5, mfc="w", color=LEVEL_COLORS[level], label="accuracy", zorder=1.9)
     totals = table[table.level == "leaf"].set_index("group").answers
-    ax.set_yticks(range(len(names)), [f"{name}   ({totals[name]:,})" for name in names], size=8)
+    ax.set_yticks(range(len(names)), [f"{fill(str(name), 32)}   ({totals[name]:,})" for name in names], size=8)
     ax.set(xlim=(-0.02, 1.02), ylim=(len(names) - 0.5, -0.5))
     ax.grid(axis="x", color="0.9", lw=0.6)
     ax.tick_params(labelsize=8, length=0)
