@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import platform
+import shutil
 import tempfile
 import time
 from dataclasses import replace
@@ -102,12 +103,14 @@ def report(about: dict, predictions: Predictions) -> None:
         print(json.dumps({**about, "level": level, "day": int(day), **values}), flush=True)
 
 
-def trained(learned: LightCurves, held_out: LightCurves, taxonomy: Taxonomy, options) -> tuple[HierarchicalClassifier, np.ndarray]:
+def trained(
+    learned: LightCurves, held_out: LightCurves, taxonomy: Taxonomy, options, run: Path
+) -> tuple[HierarchicalClassifier, np.ndarray]:
     "A calibrated classifier, and (n_epochs, 2) the CPU seconds and the validation score after every epoch."
+    run.mkdir(parents=True)
     course, start = [], time.process_time()
-    with tempfile.TemporaryDirectory() as run:
-        fit(learned, held_out, taxonomy, run, options, lambda row: course.append((time.process_time() - start, row["score"])))
-        return HierarchicalClassifier.load(run).calibrate(held_out), np.array(course)
+    fit(learned, held_out, taxonomy, run, options, lambda row: course.append((time.process_time() - start, row["score"])))
+    return HierarchicalClassifier.load(run).calibrate(held_out), np.array(course)
 
 
 def until(course: np.ndarray, score: float) -> float | None:
@@ -122,38 +125,45 @@ def main() -> None:
     parser.add_argument("test", type=Path)
     parser.add_argument("--name", default="", help="of the data, for the record")
     parser.add_argument("--taxonomy", default="plasticc")
-    parser.add_argument("--presets", nargs="+", default=["oracle", "lstm", "default"], choices=MODELS)
+    parser.add_argument("--presets", nargs="*", default=["oracle", "lstm", "default"], choices=MODELS)
     parser.add_argument("--statics", nargs="+", default=["with"], choices=["with", "without"])
     parser.add_argument("--epochs", type=int, help="the same for all presets; each one's own by default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--no-boosting", action="store_true")
+    parser.add_argument("--boosting-days", type=int, nargs="+", default=DAYS, choices=DAYS, help="each is a fit of its own")
+    parser.add_argument("--keep", type=Path, help="folder to keep the runs in")
     asked = parser.parse_args()
     taxonomy = Taxonomy.from_yaml(asked.taxonomy)
     curves, test = LightCurves.from_parquet(asked.train), LightCurves.from_parquet(asked.test)
     print(json.dumps({"bench": "quality", "data": asked.name, **provenance(curves, test)}), flush=True)
     held_out = split_value(curves.header["SNID"], seed=1) < VALIDATION_FRACTION
-    results, best = [], {}
-    for seed, statics, preset in itertools.product(asked.seeds, asked.statics, asked.presets):
-        options = replace(MODELS[preset], seed=seed, epochs=asked.epochs or MODELS[preset].epochs)
-        if statics == "without":
-            options = replace(options, static_columns=())
-        classifier, course = trained(curves[~held_out], curves[held_out], taxonomy, options)
-        if preset == "oracle":
-            best[seed, statics] = course[:, 1].max()
-        about = {"model": preset, "statics": statics, "seed": seed}
-        spent = {"epochs": len(course), "cpu_seconds": round(course[-1, 0], 1), "best_score": round(course[:, 1].max(), 4)}
-        if (seed, statics) in best:
-            spent["cpu_seconds_to_oracle_best"] = until(course, best[seed, statics])
-        print(json.dumps({"run": about, **spent}), flush=True)
-        results.append((about, classifier))
+    folder = asked.keep or Path(tempfile.mkdtemp())
+    results = []
+    for seed, statics in itertools.product(asked.seeds, asked.statics):
+        courses = {}
+        for preset in asked.presets:
+            options = replace(MODELS[preset], seed=seed, epochs=asked.epochs or MODELS[preset].epochs)
+            if statics == "without":
+                options = replace(options, static_columns=())
+            run = folder / f"{preset.replace(', ', '-').replace(' ', '')}-{statics}-{seed}"
+            classifier, courses[preset] = trained(curves[~held_out], curves[held_out], taxonomy, options, run)
+            results.append(({"model": preset, "statics": statics, "seed": seed}, classifier))
+        for preset, course in courses.items():
+            spent = {"epochs": len(course), "cpu_seconds": round(course[-1, 0], 1), "best_score": round(course[:, 1].max(), 4)}
+            if "oracle" in courses:
+                spent["cpu_seconds_to_oracle_best"] = until(course, courses["oracle"][:, 1].max())
+            print(json.dumps({"run": {"model": preset, "statics": statics, "seed": seed}, **spent}), flush=True)
+    if not asked.keep:
+        shutil.rmtree(folder)
     for about, classifier in results:
         report(about | {"calibrated": False}, replace(classifier, calibration=None).predict(test, DAYS))
         report(about | {"calibrated": True}, classifier.predict(test, DAYS))
     processed = process(test)
     snid, truth = processed.header["SNID"].to_numpy(), labels(processed, taxonomy)
     for statics in [] if asked.no_boosting else asked.statics:
-        by_day = np.stack([boosting(curves, test, taxonomy, day, statics == "with") for day in DAYS], axis=1)
-        report({"model": "boosting", "statics": statics, "seed": 0}, Predictions(snid, np.array(DAYS), by_day, truth, taxonomy))
+        days = asked.boosting_days
+        by_day = np.stack([boosting(curves, test, taxonomy, day, statics == "with") for day in days], axis=1)
+        report({"model": "boosting", "statics": statics, "seed": 0}, Predictions(snid, np.array(days), by_day, truth, taxonomy))
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def _stripped_models():
 def _hydrogen_models():
     "Type II."
     rows = (
-        ("SNII-NMF", 30, supernovae.type_ii_smooth, 80, "exponential", "NMF"),
+        ("SNII-NMF", 30, supernovae.type_ii_smooth, 80, "none", "NMF"),
         ("SNII-Templates", 31, supernovae.type_ii_templates, 80, "none", "II"),
         ("SNII+HostXT_V19", 32, supernovae.type_ii_vincenzi, 140, "exponential", "II"),
         ("SNIIn-MOSFIT", 35, supernovae.type_iin, 25, "exponential", "IIn"),
