@@ -39,6 +39,7 @@ constraints: $(DEV) ## write constraints.txt from what .venv has
 SYNTHETIC := demo/synthetic
 PLASTICC  := demo/plasticc
 REAL      := demo/elasticc2
+LARGE     := demo/benchmark
 MODULES   := lightcurves augmentation taxonomy dataset loss model options training calibration
 TRAINING_CODE := $(wildcard $(patsubst %,elasticc_hc/%.py,$(MODULES)))
 
@@ -96,9 +97,19 @@ $(REAL)/split/train.parquet: | $(RUN)
 	@mkdir -p $(REAL)
 	$(call split,"$(DATA)"/*.parquet,$(REAL))
 
-benchmark: $(PLASTICC)/split/train.parquet $(DEV) ## our presets, ORACLE's recipe and boosted trees on PLAsTiCC, three seeds (hours)
+$(LARGE)/split/train.parquet: | $(RUN)
+	@mkdir -p $(LARGE)
+	$(HC) simulate $(LARGE)/fits --per-model 1500 --seed 0 --jobs 2 --overwrite
+	$(HC) convert $(LARGE)/fits $(LARGE)/converted --jobs 2 --overwrite
+	$(call split,$(LARGE)/converted/*.parquet,$(LARGE))
+
+# $(call compare,FOLDER,NAME,OPTIONS)
+compare = OMP_NUM_THREADS=1 $(BIN)/python bench/quality.py $(1)/split/train.parquet $(1)/split/test.parquet --name $(2) --statics with without $(3) | tee $(1)/quality.jsonl
+
+benchmark: $(PLASTICC)/split/train.parquet $(LARGE)/split/train.parquet $(DEV) ## our presets, ORACLE's recipe and boosted trees on PLAsTiCC and on simulated objects, three seeds (a day)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
-	OMP_NUM_THREADS=1 $(BIN)/python bench/quality.py $(PLASTICC)/split/train.parquet $(PLASTICC)/split/test.parquet --name PLAsTiCC --epochs 80 | tee $(PLASTICC)/quality.jsonl
+	$(call compare,$(PLASTICC),PLAsTiCC,--epochs 80)
+	$(call compare,$(LARGE),synthetic,--taxonomy elasticc2 --epochs 25)
 
 # --- development ---
 

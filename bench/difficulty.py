@@ -5,9 +5,9 @@
     elasticc-hc convert one train; elasticc-hc convert two test
     elasticc-hc combine train/*.parquet --out split --test-fraction 0.02
     elasticc-hc combine test/*.parquet --out fresh --test-fraction 0.98
-    elasticc-hc train split/train.parquet --out run --epochs 10
+    elasticc-hc train split/train.parquet --out run --preset default --epochs 25
     elasticc-hc evaluate run fresh/test.parquet --out results
-    python bench/difficulty.py results --per-model 1500 --epochs 10
+    python bench/difficulty.py results --per-model 1500 --epochs 25
 
 Prints a JSON line about the machine, one per day with the macro F1 of the leaves, and one per leaf with its F1 at the end, beside
 what ORACLE published for the real ELAsTiCC2 (Shah et al. 2025, arXiv 2501.01496; trained on ten times as many objects, at most

@@ -27,7 +27,7 @@ ABOUT = {
         "limits": (
             "PLAsTiCC's training set is bright and small, and every host has a spectroscopic redshift; fainter objects, and photometric"
             " redshifts alone, were not among what it learned from.",
-            "Trained without hiding all static features at once: without the host's redshift it is of little use (see above).",
+            "Without the redshift of the host it is much weaker (see above).",
             "Made for the passbands, noise and cadence of PLAsTiCC; these are not ELAsTiCC 2 numbers, and nothing real was seen.",
             "Classes outside the tree are given to some class inside it.",
         ),
