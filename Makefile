@@ -40,7 +40,7 @@ SYNTHETIC := demo/synthetic
 PLASTICC  := demo/plasticc
 REAL      := demo/elasticc2
 LARGE     := demo/benchmark
-MODULES   := lightcurves augmentation taxonomy dataset loss model options training calibration
+MODULES   := lightcurves statics augmentation taxonomy dataset loss model options training calibration
 TRAINING_CODE := $(wildcard $(patsubst %,elasticc_hc/%.py,$(MODULES)))
 
 # $(call split,FILES,FOLDER)   $(call train,FOLDER,TAXONOMY)   $(call show,FOLDER,GIFS)

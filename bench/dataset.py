@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from elasticc_hc.dataset import LightCurveDataset, batches, fit_preprocessing, series_values
-from elasticc_hc.lightcurves import LightCurves, static_features
+from elasticc_hc.lightcurves import LightCurves
 from elasticc_hc.source import LSSTSource
+from elasticc_hc.statics import static_features
 
 SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"
 RAW = ("MJD", "BAND", "PHOTFLAG", "FLUXCAL", "FLUXCALERR")

@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from elasticc_hc.files import curves_on_disk
-from elasticc_hc.lightcurves import HEADER_FEATURES, LightCurves
+from elasticc_hc.lightcurves import LightCurves
+from elasticc_hc.statics import HEADER_FEATURES
 from elasticc_hc.taxonomy import Taxonomy
 from elasticc_hc.training import PRESETS, fit
 

@@ -36,7 +36,8 @@ from elasticc_hc.classifier import DAYS, HierarchicalClassifier, Predictions
 from elasticc_hc.conversion.combine import split_value
 from elasticc_hc.dataset import labels
 from elasticc_hc.evaluation.metrics import metrics
-from elasticc_hc.lightcurves import BANDS, LightCurves, process, static_features
+from elasticc_hc.lightcurves import BANDS, LightCurves, process
+from elasticc_hc.statics import static_features
 from elasticc_hc.taxonomy import Taxonomy
 from elasticc_hc.training import PRESETS, fit
 

@@ -17,7 +17,8 @@ import pandas as pd
 from fastcore.basics import patch
 from scipy.special import erf
 
-from .lightcurves import BANDS, DETECTED, TRIGGER, LightCurves, known_values
+from .lightcurves import BANDS, DETECTED, TRIGGER, LightCurves
+from .statics import known_values
 
 # %% ../nbs/04_augmentation.ipynb #cell-006
 @dataclass(frozen=True, eq=False)

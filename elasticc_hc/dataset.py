@@ -19,7 +19,8 @@ from fastcore.basics import patch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .augmentation import Windows, windows_by_days
-from .lightcurves import BANDS, STATIC_COLUMNS, LightCurves, process, static_features
+from .lightcurves import BANDS, LightCurves, process
+from .statics import STATIC_COLUMNS, static_features
 from .taxonomy import Taxonomy
 
 # %% ../nbs/06_dataset.ipynb #cell-006

@@ -15,7 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .lightcurves import ENGINEERED_FEATURES, STATIC_COLUMNS, LightCurves
+from .lightcurves import LightCurves
+from .statics import ENGINEERED_FEATURES, STATIC_COLUMNS
 
 # %% ../nbs/06a_files.ipynb #cell-006
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from .lightcurves import ENGINEERED_FEATURES, STATIC_COLUMNS
+from .statics import ENGINEERED_FEATURES, STATIC_COLUMNS
 
 # %% ../nbs/09b_options.ipynb #cell-006
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from html import escape
 import numpy as np
 
 from .fluxcurve import BAND_COLORS, BAND_SYMBOLS, stamp
-from .lightcurves import BANDS, ENGINEERED_FEATURES, STATIC_COLUMNS, LightCurves, known_values, static_features
+from .lightcurves import BANDS, LightCurves
+from .statics import ENGINEERED_FEATURES, STATIC_COLUMNS, known_values, static_features
 
 # %% ../nbs/02c_portrait.ipynb #cell-006
 def _known(value: float, digits: int, unit: str = "") -> str:

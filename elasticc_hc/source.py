@@ -18,18 +18,8 @@ from fastcore.basics import patch
 
 from .drawing import node_rows
 from .fluxcurve import plot_flux
-from elasticc_hc.lightcurves import (
-    BANDS,
-    ENGINEERED_FEATURES,
-    HEADER_FEATURES,
-    NJY_PER_FLUXCAL,
-    OBSERVATION_COLUMNS,
-    POLICIES,
-    STATIC_COLUMNS,
-    LightCurves,
-    process,
-    static_features,
-)
+from .lightcurves import BANDS, NJY_PER_FLUXCAL, OBSERVATION_COLUMNS, POLICIES, LightCurves, process
+from .statics import ENGINEERED_FEATURES, HEADER_FEATURES, STATIC_COLUMNS, static_features
 from .periods import Periodogram, periodogram, phases
 from .portrait import plot_host_magnitudes, portrait
 from .taxonomy import Taxonomy

@@ -20,7 +20,8 @@ from ..classifier import Predictions
 from .figures import LEVEL_COLORS
 from .levels import answers, count, day_index, scores
 from .metrics import LEVEL_NAMES, macro
-from ..lightcurves import LightCurves, known_values
+from ..lightcurves import LightCurves
+from ..statics import known_values
 from ..taxonomy import LEVELS
 
 # %% ../../nbs/11i_properties.ipynb #cell-007

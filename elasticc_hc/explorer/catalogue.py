@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fastcore.basics import patch
 
-from ..lightcurves import DETECTED, LightCurves, known_values
+from ..lightcurves import DETECTED, LightCurves
+from ..statics import known_values
 from ..source import LSSTSource, nearest_names
 from ..taxonomy import Taxonomy
 

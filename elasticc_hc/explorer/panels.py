@@ -13,7 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from .figures import layout_of, made, point_traces, points, update
-from ..lightcurves import known_values
+from ..statics import known_values
 from ..source import LSSTSource
 from ..taxonomy import Taxonomy
 
