@@ -14,7 +14,7 @@ import pandas as pd
 
 from .lightcurves import BANDS
 
-# %% ../nbs/03a_statics.ipynb #cell-005
+# %% ../nbs/03a_statics.ipynb #cell-004
 MISSING_CODES = (-9.0, -99.0, -999.0, -9999.0, 999.0)
 HEADER_FEATURES = (
     "MWEBV", "MWEBV_ERR", "REDSHIFT_FINAL", "REDSHIFT_FINAL_ERR",
@@ -22,7 +22,7 @@ HEADER_FEATURES = (
     "HOSTGAL_SNSEP", "HOSTGAL_ELLIPTICITY", *(f"HOSTGAL_MAG_{band}" for band in BANDS),
 )  # fmt: skip
 
-# %% ../nbs/03a_statics.ipynb #cell-007
+# %% ../nbs/03a_statics.ipynb #cell-006
 DEEP_FIELDS = {
     "ELAIS_S1": (311.30, -72.90),
     "XMM-LSS": (171.20, -58.77),
@@ -34,7 +34,7 @@ PLANE_LATITUDE_DEG = 15.0
 ENGINEERED_FEATURES = ("MW_plane_flag", *(f"{field}_flag" for field in DEEP_FIELDS))
 STATIC_COLUMNS = HEADER_FEATURES + ENGINEERED_FEATURES
 
-# %% ../nbs/03a_statics.ipynb #cell-008
+# %% ../nbs/03a_statics.ipynb #cell-007
 def engineered_features(
     ra_deg: np.ndarray,  # (n,) right ascension (ICRS), degrees
     dec_deg: np.ndarray,  # (n,) declination (ICRS), degrees; NaN or beyond ±90 means unknown
