@@ -51,12 +51,16 @@ FEATURES = lc.Extractor(
 )  # fmt: skip
 
 
+SECOND = 1e-5  # days, by which the visits of a band are set apart: slopes need times that differ
+
+
 def light_curve_features(curves: LightCurves) -> np.ndarray:  # (n, n_bands * n_features)
     "The features of the light-curve package in each passband, NaN where there are too few points."
     columns = []
     for band in range(len(BANDS)):
         part = curves.select(curves.BAND == band)
-        values = part.MJD, part.FLUXCAL.astype(np.float64), 1 / part.FLUXCALERR.astype(np.float64) ** 2
+        order = np.arange(part.n_obs) - np.repeat(part.offsets[:-1], part.counts)
+        values = part.MJD + SECOND * order, part.FLUXCAL.astype(np.float64), 1 / part.FLUXCALERR.astype(np.float64) ** 2
         pieces = zip(*(np.split(value, part.offsets[1:-1]) for value in values), strict=True)
         columns.append(FEATURES.many(list(pieces), fill_value=np.nan, n_jobs=1, sorted=True))
     return np.concatenate(columns, axis=1)
