@@ -3,11 +3,12 @@
     python bench/larger.py --objects 1500000 --observations 30
 
 Writes a Parquet file of so many objects (noise, two classes) in row groups as `combine` makes them, then trains a small
-network on it for one epoch in a process of its own, and prints one JSON line. What is measured is memory, not learning.
+network on it for one epoch in a process of its own, and prints what it took. What is measured is memory, not learning.
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -86,7 +87,8 @@ def main() -> None:
         write(path, arguments.objects, arguments.observations)
         told = subprocess.run([sys.executable, __file__, "--file", path], check=True, capture_output=True, text=True).stdout
         size = round(path.stat().st_size / 1e9, 2)
-        print(json.dumps({"date": date.today().isoformat(), "observations": arguments.observations, "file GB": size, **json.loads(told)}))
+        print(json.dumps({"bench": "larger", "date": date.today().isoformat(), "cores": os.cpu_count()}))
+        print(json.dumps({"observations": arguments.observations, "file GB": size, **json.loads(told)}))
 
 
 if __name__ == "__main__":
