@@ -18,7 +18,6 @@ import itertools
 import json
 import os
 import platform
-import shutil
 import tempfile
 import time
 from dataclasses import replace
@@ -49,8 +48,6 @@ FEATURES = lc.Extractor(
     lc.PercentAmplitude(), lc.ReducedChi2(), lc.Skew(), lc.StandardDeviation(), lc.StetsonK(), lc.WeightedMean(),
     lc.ObservationCount(), lc.TimeMean(), lc.TimeStandardDeviation(),
 )  # fmt: skip
-
-
 SECOND = 1e-5  # days, by which the visits of a band are set apart: slopes need times that differ
 
 
@@ -142,7 +139,8 @@ def main() -> None:
     curves, test = LightCurves.from_parquet(asked.train), LightCurves.from_parquet(asked.test)
     print(json.dumps({"bench": "quality", "data": asked.name, **provenance(curves, test)}), flush=True)
     held_out = split_value(curves.header["SNID"], seed=1) < VALIDATION_FRACTION
-    folder = asked.keep or Path(tempfile.mkdtemp())
+    scratch = tempfile.TemporaryDirectory()
+    folder = asked.keep or Path(scratch.name)
     results = []
     for seed, statics in itertools.product(asked.seeds, asked.statics):
         courses = {}
@@ -158,8 +156,6 @@ def main() -> None:
             if "oracle" in courses:
                 spent["cpu_seconds_to_oracle_best"] = until(course, courses["oracle"][:, 1].max())
             print(json.dumps({"run": {"model": preset, "statics": statics, "seed": seed}, **spent}), flush=True)
-    if not asked.keep:
-        shutil.rmtree(folder)
     for about, classifier in results:
         report(about | {"calibrated": False}, replace(classifier, calibration=None).predict(test, DAYS))
         report(about | {"calibrated": True}, classifier.predict(test, DAYS))

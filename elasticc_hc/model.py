@@ -27,7 +27,7 @@ class LSTM(nn.LSTM):
     def forward(self, inputs: torch.Tensor, state=None):
         "Hidden states (B, T, hidden), and the state after the last step."
         rows = max(1, AT_ONCE // max(1, inputs.shape[1] * self.hidden_size))
-        if state is not None or inputs.is_cuda or len(inputs) <= rows:
+        if state is not None or inputs.device.type != "cpu" or len(inputs) <= rows:
             return super().forward(inputs, state)
         hidden, states = zip(*(super(LSTM, self).forward(block) for block in inputs.split(rows)), strict=True)
         return torch.cat(hidden), tuple(torch.cat(part, dim=1) for part in zip(*states, strict=True))
