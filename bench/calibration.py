@@ -25,13 +25,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from elasticc_hc.classifier import DAYS, HierarchicalClassifier, Predictions
-from elasticc_hc.conformal import conformal_sets, coverage, fit_thresholds
-from elasticc_hc.conversion.combine import split_value
-from elasticc_hc.evaluation.metrics import metrics
-from elasticc_hc.folds import load_folds, out_of_fold, together
-from elasticc_hc.lightcurves import LightCurves
-from elasticc_hc.taxonomy import LEVELS
+from elasticc_hc.classification.classifier import HierarchicalClassifier, Predictions
+from elasticc_hc.classification.prediction_sets import conformal_sets, coverage, fit_thresholds
+from elasticc_hc.classification.training_run import concatenate_predictions, load_folds, out_of_fold
+from elasticc_hc.conversion.train_test_split import split_value
+from elasticc_hc.evaluation.metrics import compute_metrics
+from elasticc_hc.lightcurves.lightcurves import LightCurves
+from elasticc_hc.taxonomy.taxonomy import LEVELS
+from elasticc_hc.training.dataset import DAYS
 
 VALIDATION_FRACTION, VALIDATION_SEED = 0.1, 1
 FOLDS, FOLD_SEED = 5, 2
@@ -52,12 +53,12 @@ def bare(run: Path) -> HierarchicalClassifier:
 def crossed(classifier: HierarchicalClassifier, held_out: LightCurves) -> Predictions:
     "Predictions for objects that neither the network nor the calibration has seen: each half calibrated with the other."
     first = split_value(held_out.header["SNID"], seed=3) < 0.5
-    return together([classifier.calibrate(held_out[~half]).predict(held_out[half]) for half in (first, ~first)])
+    return concatenate_predictions([classifier.calibrate(held_out[~half]).predict(held_out[half]) for half in (first, ~first)])
 
 
 def values(predictions: Predictions) -> dict:
     "The metrics of the whole by level and day."
-    table = metrics(predictions)
+    table = compute_metrics(predictions)
     table = table[(table["node"] == np.where(table["metric"] == "f1", "macro", "all")) & table["metric"].isin(METRICS)]
     return table.set_index(["level", "day", "metric"])["value"].to_dict()
 
@@ -96,9 +97,9 @@ def main() -> None:
     part = (split_value(curves.header["SNID"], FOLD_SEED) * FOLDS).astype(int)
     folds = load_folds(options.folds, curves, part) if options.folds else []
     promised = out_of_fold(folds) if folds else crossed(classifier, held_out)
-    ways = [classifier, *(classifier.calibrate(held_out, offset_price=price, others=folds) for price in (None, 1.0))]
-    if options.store:
-        ways[-1].learn_mix(curves).store(options.run)
+    ways = [classifier, *(classifier.calibrate(held_out, offset_penalty=price, others=folds) for price in (None, 1.0))]
+    if options.save_calibration:
+        ways[-1].estimate_class_prior(curves).save_calibration(options.run)
     test = parquet(options.test)
     predictions = [way.predict(test) for way in ways]
     tables, after = [values(each) for each in predictions], predictions[-1]

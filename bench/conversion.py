@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from astropy.io import fits
 
-from elasticc_hc.conversion.convert import convert
 from elasticc_hc.conversion.fits import inflate
+from elasticc_hc.conversion.snana_to_parquet import convert
 
 BANDS = "ugrizY"
 HOST = ("OBJID:K FLAG:I PHOTOZ PHOTOZ_ERR SPECZ SPECZ_ERR RA:D DEC:D SNSEP DDLR LOGMASS LOGMASS_ERR LOGSFR LOGSFR_ERR "
@@ -162,8 +162,8 @@ def memory(pairs, objects):
         for i in range(pairs):
             write_pair(place / "in" / f"BENCH_M{i % 4}", i, objects, level=1)
         for name, code in {
-            "convert": "from elasticc_hc.conversion.convert import convert; convert(a + '/in', a + '/out')",
-            "combine": "from elasticc_hc.conversion.combine import combine; combine(a + '/out', a + '/split')"}.items():
+            "convert": "from elasticc_hc.conversion.snana_to_parquet import convert; convert(a + '/in', a + '/out')",
+            "combine": "from elasticc_hc.conversion.train_test_split import combine; combine(a + '/out', a + '/split')"}.items():
             script = f"import sys; a = sys.argv[1]; {code}; print(open('/proc/self/status').read())"
             start = resource.getrusage(resource.RUSAGE_CHILDREN)
             done = subprocess.run([sys.executable, "-c", script, str(place)], check=True, capture_output=True, text=True)

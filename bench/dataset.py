@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from elasticc_hc.dataset import LightCurveDataset, batches, fit_preprocessing, series_values
-from elasticc_hc.lightcurves import LightCurves
-from elasticc_hc.source import LSSTSource
-from elasticc_hc.statics import static_features
+from elasticc_hc.lightcurves.lightcurves import LightCurves
+from elasticc_hc.lightcurves.statics import static_features
+from elasticc_hc.source.source import LSSTSource
+from elasticc_hc.training.dataset import LightCurveDataset, batch_loader, fit_preprocessing, series_values
 
 SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"
 RAW = ("MJD", "BAND", "PHOTFLAG", "FLUXCAL", "FLUXCALERR")
@@ -36,7 +36,7 @@ def many(n: int) -> LightCurves:
 def columnar(curves: LightCurves) -> int:
     "Rules, features and one epoch of batches for all curves; the number of curves seen."
     dataset = LightCurveDataset(curves, fit_preprocessing(curves))
-    return sum(len(batch.length) for batch in batches(dataset, 256, seed=0))
+    return sum(len(batch.length) for batch in batch_loader(dataset, 256, seed=0))
 
 
 def one_by_one(curves: LightCurves) -> int:

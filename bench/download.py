@@ -21,8 +21,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 
-from elasticc_hc.conversion.download import fetch_file, obtain
-from elasticc_hc.conversion.unpack import unpack
+from elasticc_hc.conversion.archives import fetch_archive, fetch_file, unpack
 
 FILE = 2_000_000  # bytes
 
@@ -65,7 +64,7 @@ def main() -> None:
         here.mkdir()
         size = (Path(place) / "set.tar.bz2").stat().st_size
         timed("fetch", size, lambda: fetch_file(url, here / "set.tar.bz2"))
-        timed("check", size, lambda: obtain(url, here))
+        timed("check", size, lambda: fetch_archive(url, here))
         timed("unpack", size, lambda: unpack(here / "set.tar.bz2", here / "set"))
         server.shutdown()
 

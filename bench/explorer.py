@@ -78,8 +78,8 @@ def machine() -> dict:
 
 def measure(path: Path, pages: int) -> None:
     "All measurements; in a process that has done nothing else."
-    from elasticc_hc.classifier import HierarchicalClassifier
-    from elasticc_hc.explorer import Explorer
+    from elasticc_hc.classification.classifier import HierarchicalClassifier
+    from elasticc_hc.explorer.explorer import Explorer
 
     print(json.dumps(machine() | {"objects": pq.read_metadata(path).num_rows, "pages": pages}), flush=True)
     classifier, before = HierarchicalClassifier.from_pretrained("plasticc"), megabytes()
@@ -91,10 +91,10 @@ def measure(path: Path, pages: int) -> None:
     took = timed(lambda: opened.append(Explorer(path, classifier)))
     told("open_window", [took], megabytes=round(megabytes() - before), goal_mb=300)
     explorer = opened[0]
-    told("next", [timed(lambda: explorer.go(explorer.place + 1)) for _ in range(pages)])
+    told("next", [timed(lambda: explorer.go_to(explorer.place + 1)) for _ in range(pages)])
     told("random", [timed(explorer.jump) for _ in range(pages)])
     days = np.linspace(0, explorer.buttons.cut.max, pages)
-    told("cut", [timed(lambda day=day: setattr(explorer.hands, "day", float(day))) for day in days])
+    told("cut", [timed(lambda day=day: setattr(explorer.listener, "day", float(day))) for day in days])
     told("count_detections", [timed(explorer.catalogue.count_detections)])
     told("choose", [timed(lambda: explorer.catalogue.choose(leaf="SN", redshift=(0.1, 0.5), verdicts=explorer.verdicts))])
     print(json.dumps({"what": "memory_at_the_end", "megabytes": round(megabytes() - before), "goal_mb": 300}), flush=True)
@@ -105,7 +105,7 @@ def measure_in_browser(path: Path, pages: int) -> None:
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     from browser import blank_page, laboratory, run_all
 
-    from elasticc_hc.explorer.lab import write_notebook
+    from elasticc_hc.explorer.explorer import write_notebook
 
     with tempfile.TemporaryDirectory() as folder:
         write_notebook(path, "plasticc", Path(folder) / "explore.ipynb")

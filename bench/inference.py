@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from dataset import many
 
-from elasticc_hc.classifier import DAYS, HierarchicalClassifier
-from elasticc_hc.dataset import fit_preprocessing
-from elasticc_hc.model import Architecture, build
-from elasticc_hc.options import ORACLE_STATICS
+from elasticc_hc.classification.classifier import HierarchicalClassifier
+from elasticc_hc.training.dataset import DAYS, fit_preprocessing
+from elasticc_hc.training.model import Architecture, build_network
+from elasticc_hc.training.options import ORACLE_STATICS
 
 
 def ours(n: int) -> float:
@@ -38,7 +38,7 @@ def ours(n: int) -> float:
 def once_per_day(n: int, batch: int = 1024, length: int = 500) -> float:
     "Curves per CPU second."
     preprocessing = fit_preprocessing(many(100), ORACLE_STATICS, "all", inputs="oracle")
-    network = build(Architecture(preprocessing.n_series, preprocessing.n_static, 26, "oracle")).eval()
+    network = build_network(Architecture(preprocessing.n_series, preprocessing.n_static, 26, "oracle")).eval()
     start = time.process_time()
     for part in np.array_split(np.arange(n), -(-n // batch)):
         series, static = torch.rand(len(part), length, preprocessing.n_series), torch.rand(len(part), preprocessing.n_static)

@@ -22,11 +22,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from elasticc_hc.files import curves_on_disk
-from elasticc_hc.lightcurves import LightCurves
-from elasticc_hc.statics import HEADER_FEATURES
-from elasticc_hc.taxonomy import Taxonomy
-from elasticc_hc.training import PRESETS, fit
+from elasticc_hc.lightcurves.lightcurves import LightCurves
+from elasticc_hc.lightcurves.statics import HEADER_FEATURES
+from elasticc_hc.taxonomy.taxonomy import Taxonomy
+from elasticc_hc.training.dataset import curves_on_disk
+from elasticc_hc.training.options import PRESETS
+from elasticc_hc.training.trainer import fit
 
 GROUP = 20_000  # objects in a row group
 

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from elasticc_hc.lightcurves import LightCurves
-from elasticc_hc.loss import HierarchicalCrossEntropy
-from elasticc_hc.taxonomy import Taxonomy
-from elasticc_hc.training import PRESETS, Trainer
+from elasticc_hc.lightcurves.lightcurves import LightCurves
+from elasticc_hc.loss.loss import HierarchicalCrossEntropy
+from elasticc_hc.taxonomy.taxonomy import Taxonomy
+from elasticc_hc.training.options import PRESETS
+from elasticc_hc.training.trainer import Trainer
 
 SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"
 

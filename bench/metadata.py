@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 from quality import VALIDATION_FRACTION, provenance
 
-from elasticc_hc.classifier import DAYS, HierarchicalClassifier
-from elasticc_hc.conversion.combine import split_value
-from elasticc_hc.evaluation.metrics import metrics
-from elasticc_hc.lightcurves import LightCurves
-from elasticc_hc.taxonomy import Taxonomy
-from elasticc_hc.training import PRESETS, fit
+from elasticc_hc.classification.classifier import HierarchicalClassifier
+from elasticc_hc.conversion.train_test_split import split_value
+from elasticc_hc.evaluation.metrics import compute_metrics
+from elasticc_hc.lightcurves.lightcurves import LightCurves
+from elasticc_hc.taxonomy.taxonomy import Taxonomy
+from elasticc_hc.training.dataset import DAYS
+from elasticc_hc.training.options import PRESETS
+from elasticc_hc.training.trainer import fit
 
 HOST_REDSHIFT = ("HOSTGAL_PHOTOZ", "HOSTGAL_PHOTOZ_ERR", "HOSTGAL_SPECZ", "HOSTGAL_SPECZ_ERR")
 
@@ -57,7 +59,7 @@ def main() -> None:
             classifier = HierarchicalClassifier.load(run)
         views = {"all": None, "host redshift": HOST_REDSHIFT, "none": ()} if options.static_columns else {"none": ()}
         for view, columns in views.items():
-            table = metrics(classifier.predict(shown(asked, columns), DAYS))
+            table = compute_metrics(classifier.predict(shown(asked, columns), DAYS))
             f1 = table[(table["node"] == "macro") & (table["metric"] == "f1") & (table["level"] == "leaf")]
             by_day = dict(zip(f1["day"].astype(int).astype(str), f1["value"].round(4), strict=True))
             row = {"model": name, "seed": seed, "shown": view, "mean": round(float(np.mean(f1["value"])), 4)}

@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from elasticc_hc.classifier import DAYS, Predictions
-from elasticc_hc.evaluation.dossier import write_dossier
-from elasticc_hc.evaluation.metrics import metrics
-from elasticc_hc.lightcurves import DETECTED, LightCurves
-from elasticc_hc.taxonomy import Taxonomy
+from elasticc_hc.classification.classifier import Predictions
+from elasticc_hc.evaluation.metrics import compute_metrics
+from elasticc_hc.evaluation.report import write_evaluation
+from elasticc_hc.lightcurves.lightcurves import DETECTED, LightCurves
+from elasticc_hc.taxonomy.taxonomy import Taxonomy
+from elasticc_hc.training.dataset import DAYS
 
 
 def random_predictions(n: int, seed: int = 0) -> Predictions:
@@ -66,7 +67,10 @@ def main() -> None:
     for draws in options.draws:
         start, cpu = time.perf_counter(), time.process_time()
         with tempfile.TemporaryDirectory() as place:
-            table = write_dossier(predictions, Path(place) / "results", curves, draws=draws) if curves else metrics(predictions, draws)
+            if curves:
+                table = write_evaluation(predictions, Path(place) / "results", curves, draws=draws)
+            else:
+                table = compute_metrics(predictions, draws)
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         print(json.dumps({
             "bench": "results folder" if curves else "metrics", "objects": options.objects, "days": len(DAYS), "draws": draws,

@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 from metadata import HOST_REDSHIFT, shown
 
-from elasticc_hc.classifier import DAYS, PRETRAINED, HierarchicalClassifier, Predictions
-from elasticc_hc.evaluation.metrics import metrics
-from elasticc_hc.lightcurves import LightCurves
+from elasticc_hc.classification.classifier import PRETRAINED, HierarchicalClassifier, Predictions
+from elasticc_hc.evaluation.metrics import compute_metrics
+from elasticc_hc.lightcurves.lightcurves import LightCurves
+from elasticc_hc.training.dataset import DAYS
 
 COLUMNS = (("root", "f1"), ("level2", "f1"), ("leaf", "f1"), ("leaf", "accuracy"), ("leaf", "ece"))
 HEADS = ("root macro F1", "level 2 macro F1", "leaf macro F1", "leaf accuracy", "leaf ECE")
@@ -47,7 +48,7 @@ ABOUT = {
 
 def numbers(predictions: Predictions) -> dict:
     "The metrics of the whole by level, metric and day."
-    table = metrics(predictions)
+    table = compute_metrics(predictions)
     whole = table["node"].isin(["all", "macro"])
     return table[whole].set_index(["level", "metric", "day"])["value"].groupby(level=[0, 1, 2]).first().to_dict()
 

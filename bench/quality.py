@@ -30,15 +30,16 @@ import pandas as pd
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from elasticc_hc.augmentation import windows_by_days
-from elasticc_hc.classifier import DAYS, HierarchicalClassifier, Predictions
-from elasticc_hc.conversion.combine import split_value
-from elasticc_hc.dataset import labels
-from elasticc_hc.evaluation.metrics import metrics
-from elasticc_hc.lightcurves import BANDS, LightCurves, process
-from elasticc_hc.statics import static_features
-from elasticc_hc.taxonomy import Taxonomy
-from elasticc_hc.training import PRESETS, fit
+from elasticc_hc.augmentation.augmentation import windows_by_days
+from elasticc_hc.classification.classifier import HierarchicalClassifier, Predictions
+from elasticc_hc.conversion.train_test_split import split_value
+from elasticc_hc.evaluation.metrics import compute_metrics
+from elasticc_hc.lightcurves.lightcurves import BANDS, LightCurves, process
+from elasticc_hc.lightcurves.statics import static_features
+from elasticc_hc.taxonomy.taxonomy import Taxonomy
+from elasticc_hc.training.dataset import DAYS, leaf_labels
+from elasticc_hc.training.options import PRESETS
+from elasticc_hc.training.trainer import fit
 
 VALIDATION_FRACTION = 0.1
 MODELS = {**PRESETS, "oracle, batch 64": replace(PRESETS["oracle"], batch_size=64)}
@@ -84,7 +85,7 @@ def boosting(train: LightCurves, test: LightCurves, taxonomy: Taxonomy, day: flo
     seen, asked = (windows_by_days(process(curves), (day,)).cut() for curves in (train, test))
     table = features(seen, statics)
     known = ~np.isnan(table).all(axis=0)
-    model.fit(table[:, known], labels(seen, taxonomy))
+    model.fit(table[:, known], leaf_labels(seen, taxonomy))
     probabilities = np.zeros((len(asked), len(taxonomy.nodes)), dtype=np.float32)
     probabilities[:, model.classes_] = model.predict_proba(features(asked, statics)[:, known])
     return probabilities @ taxonomy.paths.astype(np.float32)
@@ -98,7 +99,7 @@ def provenance(train: LightCurves, test: LightCurves) -> dict:
 
 def report(about: dict, predictions: Predictions) -> None:
     "One JSON line per level and day."
-    table = metrics(predictions)
+    table = compute_metrics(predictions)
     macro = table[(table["node"] == "macro") & table["metric"].isin(["f1", "accuracy"])]
     for (level, day), part in macro.groupby(["level", "day"], sort=False):
         values = dict(zip(part["metric"], part["value"].round(4), strict=True))
@@ -160,7 +161,7 @@ def main() -> None:
         report(about | {"calibrated": False}, replace(classifier, calibration=None).predict(test, DAYS))
         report(about | {"calibrated": True}, classifier.predict(test, DAYS))
     processed = process(test)
-    snid, truth = processed.header["SNID"].to_numpy(), labels(processed, taxonomy)
+    snid, truth = processed.header["SNID"].to_numpy(), leaf_labels(processed, taxonomy)
     for statics in [] if asked.no_boosting else asked.statics:
         days = asked.boosting_days
         by_day = np.stack([boosting(curves, test, taxonomy, day, statics == "with") for day in days], axis=1)

@@ -31,9 +31,9 @@ from sklearn.inspection import permutation_importance
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
-from elasticc_hc.lightcurves import BANDS, LightCurves
-from elasticc_hc.simulation.models import MODELS
-from elasticc_hc.simulation.transplant import brightest, transplant_transients, transplant_variables
+from elasticc_hc.lightcurves.lightcurves import BANDS, LightCurves
+from elasticc_hc.simulation.population import MODELS
+from elasticc_hc.simulation.transplant import brightest_visit, transplant_transients, transplant_variables
 
 TRANSIENTS = {  # PLAsTiCC target: name, models that take turns by PLAsTiCC's submodel
     90: ("SNIa", {1: ["SNIa-SALT3"]}), 67: ("SNIa-91bg", {1: ["SNIa-91bg"]}), 52: ("SNIax", {1: ["SNIax"]}),
@@ -61,7 +61,7 @@ def window_fluxes(curves: LightCurves, days: np.ndarray) -> np.ndarray:
 
 def transient_numbers(curves: LightCurves, z: np.ndarray) -> pd.DataFrame:
     "Summary numbers of transients."
-    when, _, flux = brightest(curves)
+    when, _, flux = brightest_visit(curves)
     days = (curves.MJD - when[curves.object_index]) / (1 + z[curves.object_index])
     light = window_fluxes(curves, days)
     peak = light[:, :, 3]
@@ -140,7 +140,7 @@ def pairs_of(curves, z, submodel, models, kind, rng):
         at_least = (np.bincount(synthetic.object_index, synthetic.detected, len(synthetic)) >= 2)
         at_least &= np.bincount(partner.object_index, partner.detected, len(partner)) >= 2
         if kind == "transient":
-            at_least &= np.isfinite(brightest(synthetic)[2])
+            at_least &= np.isfinite(brightest_visit(synthetic)[2])
         kept = np.flatnonzero(at_least)
         redshift = z[mine[mask]][kept]
         real.append(numbers(partner[kept], redshift))

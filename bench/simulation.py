@@ -19,9 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from elasticc_hc.simulation.candidates import sky
-from elasticc_hc.simulation.models import choose_models
-from elasticc_hc.simulation.simulate import chunks, simulate_chunk, write_model
+from elasticc_hc.simulation.population import choose_models, survey_sky
+from elasticc_hc.simulation.simulator import simulate_chunk, simulate_chunks, write_model
 
 
 def cpu_seconds(work):
@@ -33,8 +32,8 @@ def cpu_seconds(work):
 
 def measure(model, n, seed, folder):
     "One model: objects per CPU second without and with writing."
-    simulate_chunk(model, sky("wfd", seed), 999, seed)  # tables are made once
-    bare, parts = cpu_seconds(lambda: [len(part) for part in chunks(model, sky("wfd", seed), n, seed)])
+    simulate_chunk(model, survey_sky("wfd", seed), 999, seed)  # tables are made once
+    bare, parts = cpu_seconds(lambda: [len(part) for part in simulate_chunks(model, survey_sky("wfd", seed), n, seed)])
     written, observations = cpu_seconds(lambda: write_model(folder, model, n, seed))
     size = sum(path.stat().st_size for path in (folder / f"ELASTICC2_SYNTH_{model.name}").iterdir())
     return {"model": model.name, "objects": sum(parts), "observations": observations, "seconds": bare, "seconds_writing": written,

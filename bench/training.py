@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from elasticc_hc.augmentation import windows_by_random_detection
-from elasticc_hc.dataset import LightCurveDataset, batches, fit_preprocessing
-from elasticc_hc.lightcurves import LightCurves
-from elasticc_hc.loss import HierarchicalCrossEntropy
-from elasticc_hc.model import Architecture, build
-from elasticc_hc.taxonomy import Taxonomy
-from elasticc_hc.training import dense_loss, window_loss
+from elasticc_hc.augmentation.augmentation import windows_by_random_detection
+from elasticc_hc.lightcurves.lightcurves import LightCurves
+from elasticc_hc.loss.loss import HierarchicalCrossEntropy
+from elasticc_hc.taxonomy.taxonomy import Taxonomy
+from elasticc_hc.training.dataset import LightCurveDataset, batch_loader, fit_preprocessing
+from elasticc_hc.training.model import Architecture, build_network
+from elasticc_hc.training.trainer import dense_loss, window_loss
 
 SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"
 
@@ -97,7 +97,7 @@ def measure(curves: LightCurves, encoder: str, keep: str) -> None:
     dataset = LightCurveDataset(curves, preprocessing, taxonomy)
     torch.manual_seed(0)
     shape = Architecture(preprocessing.n_series, preprocessing.n_static, len(taxonomy.nodes), encoder, dropout=0.0)
-    network, loss = build(shape), HierarchicalCrossEntropy(taxonomy)
+    network, loss = build_network(shape), HierarchicalCrossEntropy(taxonomy)
     mean, longest = int(dataset.length.float().mean()), int(dataset.length.max())
     about = {"data": taxonomy.name, "encoder": encoder, "keep": keep, "observations_per_curve": mean, "longest": longest}
 
@@ -106,7 +106,7 @@ def measure(curves: LightCurves, encoder: str, keep: str) -> None:
     print(json.dumps(about | {"way": "padded to the longest, batch 1024", "curves_per_cpu_second": round(n / before, 1)}), flush=True)
     torch.set_flush_denormal(True)
     for size in (32, 128):
-        after, ours = timed(lambda size=size: gradients(network, batches(dataset, size, seed=0), loss, dense_loss))
+        after, ours = timed(lambda size=size: gradients(network, batch_loader(dataset, size, seed=0), loss, dense_loss))
         difference = float((ours - block).abs().max() / block.abs().max())
         line = about | {"way": f"buckets of {size}, denormals flushed", "curves_per_cpu_second": round(n / after, 1)}
         print(json.dumps(line | {"ratio": round(before / after, 1), "largest_gradient_difference": difference}), flush=True)
@@ -114,8 +114,8 @@ def measure(curves: LightCurves, encoder: str, keep: str) -> None:
     rng = np.random.default_rng(0)
     few = LightCurveDataset(curves[: n // 8], preprocessing, taxonomy)
     cut = LightCurveDataset(curves[: n // 8], preprocessing, taxonomy, lambda c: windows_by_random_detection(c, rng, 8))
-    dense, _ = timed(lambda: gradients(network, batches(few, 32, seed=0), loss, dense_loss))
-    windowed, _ = timed(lambda: gradients(network, batches(cut, 32, seed=0), loss, window_loss))
+    dense, _ = timed(lambda: gradients(network, batch_loader(few, 32, seed=0), loss, dense_loss))
+    windowed, _ = timed(lambda: gradients(network, batch_loader(cut, 32, seed=0), loss, window_loss))
     costs = [1e3 * dense / int(few.curves.detected.sum()), 1e3 * windowed / len(cut)]
     line = about | {"prefix_ms_dense": round(costs[0], 3), "prefix_ms_cut": round(costs[1], 3), "ratio": round(costs[1] / costs[0], 1)}
     print(json.dumps(line))

@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 from conversion_files import sample, write_pair
 
-from elasticc_hc.conversion.convert import convert
 from elasticc_hc.conversion.fits import MAX_BYTES
+from elasticc_hc.conversion.snana_to_parquet import convert
 
 SECONDS = 20   # no case may take longer
 MEGABYTES = 700  # no more memory may ever be in use

@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from elasticc_hc.conversion.combine import combine
-from elasticc_hc.conversion.convert import convert
+from elasticc_hc.conversion.snana_to_parquet import convert
+from elasticc_hc.conversion.train_test_split import combine
 
 
 def begin(task):

@@ -8,8 +8,8 @@ import resource
 import sys
 from pathlib import Path
 
-from elasticc_hc.conversion.combine import combine
-from elasticc_hc.conversion.convert import convert
+from elasticc_hc.conversion.snana_to_parquet import convert
+from elasticc_hc.conversion.train_test_split import combine
 
 
 def attempt(limit, call, *args, **kwargs):

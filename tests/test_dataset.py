@@ -10,15 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elasticc_hc.augmentation import (
-    windows_by_days,
-    windows_by_fraction,
-    windows_by_random_day,
-    windows_by_random_detection,
-)
-from elasticc_hc.dataset import DAYS, LightCurveDataset, batches, fit_preprocessing, positions_at
-from elasticc_hc.lightcurves import BANDS, DETECTED, SATURATED, LightCurves, process
-from elasticc_hc.taxonomy import Taxonomy
+from elasticc_hc.augmentation.augmentation import windows_by_days, windows_by_fraction, windows_by_random_day, windows_by_random_detection
+from elasticc_hc.lightcurves.lightcurves import BANDS, DETECTED, SATURATED, LightCurves, process
+from elasticc_hc.taxonomy.taxonomy import Taxonomy
+from elasticc_hc.training.dataset import DAYS, LightCurveDataset, batch_loader, fit_preprocessing, positions_at_days
 
 STATIC = ("MWEBV", "HOSTGAL_PHOTOZ", "HOSTGAL_MAG_r")
 MODELS = ("SNIa-SALT3", "KN_K17", "TDE", "CLAGN", "EB")
@@ -104,7 +99,7 @@ def test_items_are_what_the_curves_say(curves, keep):
 @given(curves(), st.integers(1, 7), st.sampled_from([None, 0, 3]), st.integers(0, 5))
 def test_batches_are_the_items_padded_with_zeros(curves, size, seed, epoch):
     dataset, seen = make(curves), []
-    for batch in batches(dataset, size, seed, epoch):
+    for batch in batch_loader(dataset, size, seed, epoch):
         assert len(batch.item) <= size and batch.series.shape[:2] == batch.detected.shape == (len(batch.item), batch.length.max())
         for row, item in enumerate(batch.item.tolist()):
             series, static, leaf = dataset[item]
@@ -115,8 +110,8 @@ def test_batches_are_the_items_padded_with_zeros(curves, size, seed, epoch):
             assert torch.equal(batch.static[row], static) and batch.leaf[row] == leaf
         seen += batch.item.tolist()
     assert sorted(seen) == list(range(len(dataset))), "every item once"
-    again = [batch.item.tolist() for batch in batches(dataset, size, seed, epoch)]
-    assert again == [batch.item.tolist() for batch in batches(dataset, size, seed, epoch)], "reproducible"
+    again = [batch.item.tolist() for batch in batch_loader(dataset, size, seed, epoch)]
+    assert again == [batch.item.tolist() for batch in batch_loader(dataset, size, seed, epoch)], "reproducible"
 
 
 def test_objects_without_labels_have_no_leaf():
@@ -130,9 +125,9 @@ def test_objects_without_labels_have_no_leaf():
 
 def test_epochs_differ_and_batches_are_of_similar_length():
     dataset = make(ragged(np.random.default_rng(0).integers(5, 200, 600), np.random.default_rng(1)))
-    first, second = (torch.cat([b.item for b in batches(dataset, 32, seed=0, epoch=e)]).tolist() for e in (0, 1))
+    first, second = (torch.cat([b.item for b in batch_loader(dataset, 32, seed=0, epoch=e)]).tolist() for e in (0, 1))
     assert first != second and sorted(first) == sorted(second)
-    padded = sum(batch.detected.numel() for batch in batches(dataset, 32, seed=0))
+    padded = sum(batch.detected.numel() for batch in batch_loader(dataset, 32, seed=0))
     assert padded < 1.15 * int(dataset.length.sum())
 
 
@@ -156,7 +151,7 @@ def test_the_scaling_is_that_of_the_training_set():
 @given(curves(), st.lists(st.sampled_from([0, 0.005, 0.01, 1, 3, 30, 512, 1024, 1e6]), min_size=1, max_size=5))
 def test_the_state_of_a_day_is_at_the_last_detection_by_then(curves, days):
     dataset, wanted = make(curves), with_detection(curves)
-    positions = positions_at(dataset, days)
+    positions = positions_at_days(dataset, days)
     assert positions.shape == (len(wanted), len(days))
     for i in range(len(wanted)):
         start, stop = wanted.offsets[i], wanted.offsets[i + 1]
@@ -169,7 +164,7 @@ def test_the_state_of_a_day_is_at_the_last_detection_by_then(curves, days):
 @pytest.mark.parametrize("days", [[], [-1], [1, -0.5]])
 def test_days_that_make_no_sense(days):
     with pytest.raises(ValueError, match="days since trigger"):
-        positions_at(make(ragged([5] * 9, np.random.default_rng(0))), days)
+        positions_at_days(make(ragged([5] * 9, np.random.default_rng(0))), days)
 
 
 # --- windows ---

@@ -13,9 +13,10 @@ RUN = """
 import sys
 from dataclasses import replace
 import numpy as np
-from elasticc_hc.lightcurves import LightCurves
-from elasticc_hc.taxonomy import Taxonomy
-from elasticc_hc.training import PRESETS, fit
+from elasticc_hc.lightcurves.lightcurves import LightCurves
+from elasticc_hc.taxonomy.taxonomy import Taxonomy
+from elasticc_hc.training.options import PRESETS
+from elasticc_hc.training.trainer import fit
 
 curves = LightCurves.from_parquet(sys.argv[1])
 held_out = np.arange(len(curves)) % 4 == 0

@@ -19,9 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from elasticc_hc.cli import main
-from elasticc_hc.conversion import download as module
-from elasticc_hc.conversion.download import SETS, download, fetch_file, obtain
-from elasticc_hc.conversion.unpack import unpack
+from elasticc_hc.conversion import archives as module
+from elasticc_hc.conversion.archives import DATASETS, download, fetch_archive, fetch_file, unpack
 
 QUICK = {"pause": 0.001, "timeout": 0.3}
 
@@ -156,7 +155,7 @@ def test_complete_but_not_yet_named(server, tmp_path):
     path = tmp_path / "SET.tar.gz"
     fetch_file(server.url, path, **QUICK)
     assert not path.exists()
-    obtain(server.url, tmp_path, **QUICK)
+    fetch_archive(server.url, tmp_path, **QUICK)
     assert path.exists() and len(server.asked) == 1
 
 
@@ -468,4 +467,4 @@ def test_wrong_use(server, tmp_path, monkeypatch, capsys, words, code):
 
 
 def test_the_address_is_the_one_of_oracle():
-    assert SETS["elasticc2"].endswith("/DESC_TD_PUBLIC/ELASTICC/ELASTICC2_TRAINING_SAMPLE_2/ELASTICC2_TRAIN_02.tar.bz2")
+    assert DATASETS["elasticc2"].endswith("/DESC_TD_PUBLIC/ELASTICC/ELASTICC2_TRAINING_SAMPLE_2/ELASTICC2_TRAIN_02.tar.bz2")

@@ -14,18 +14,30 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn import metrics as flat
 
-from elasticc_hc import animation
-from elasticc_hc.animation import animate
-from elasticc_hc.classifier import Predictions
-from elasticc_hc.evaluation import levels, results
-from elasticc_hc.evaluation.figures import plot_confusion, plot_metric_by_day, spread
-from elasticc_hc.evaluation.levels import areas, confusion, confusions, roc_auc, scores
-from elasticc_hc.evaluation.metrics import METRICS, day_metrics, draw_weights, metrics, summary_table
-from elasticc_hc.evaluation.mistakes import hierarchical_scores
-from elasticc_hc.evaluation.reliability import bin_of, calibration_error, reliability
-from elasticc_hc.evaluation.results import evaluate
-from elasticc_hc.evaluation.roc import plot_roc
-from elasticc_hc.taxonomy import LEVELS, Taxonomy
+from elasticc_hc.classification.classifier import Predictions
+from elasticc_hc.evaluation import animation, results
+from elasticc_hc.evaluation import metrics as metrics_module
+from elasticc_hc.evaluation.animation import animate_predictions
+from elasticc_hc.evaluation.curves import plot_roc
+from elasticc_hc.evaluation.figures import plot_confusion, plot_metric_by_day, separate_positions
+from elasticc_hc.evaluation.metrics import (
+    METRICS,
+    bootstrap_weights,
+    calibration_error,
+    compute_metrics,
+    confusion,
+    confusion_scores,
+    confusions,
+    day_metrics,
+    hierarchical_scores,
+    probability_bin,
+    ranking_areas,
+    reliability,
+    roc_auc,
+    summary_table,
+)
+from elasticc_hc.evaluation.results import write_metrics
+from elasticc_hc.taxonomy.taxonomy import LEVELS, Taxonomy
 
 DAYS = 2.0 ** np.arange(11)
 
@@ -60,14 +72,14 @@ def predictions():
 
 @pytest.fixture(scope="module")
 def table(predictions):
-    return metrics(predictions)
+    return compute_metrics(predictions)
 
 
 def test_perfect_predictions_score_one():
     tree = Taxonomy.from_yaml("elasticc2")
     truth = np.repeat(tree.leaf_nodes, 3)
     certain = np.asarray(tree.paths)[truth].astype(np.float32)[:, None]
-    table = metrics(Predictions(np.arange(len(truth)).astype(str), np.array([7.0]), certain, truth, tree))
+    table = compute_metrics(Predictions(np.arange(len(truth)).astype(str), np.array([7.0]), certain, truth, tree))
     nothing = ["log_loss", "brier", "ece"]
     assert (table[~table.metric.isin([*nothing, "tree_distance", "support"])].value == 1).all()
     assert (table[table.metric.isin(nothing)].value == 0).all()
@@ -82,7 +94,7 @@ def test_known_values():
     truth = np.array([tree.index(name) for name in ("SNIa", "SNIa", "KN", "EB")])
     said = [tree.index(name) for name in ("SNIa", "KN", "KN", "AGN")]
     certain = np.asarray(tree.paths)[said].astype(np.float32)[:, None]
-    table = metrics(Predictions(np.array(list("abcd")), np.array([1.0]), certain, truth, tree))
+    table = compute_metrics(Predictions(np.array(list("abcd")), np.array([1.0]), certain, truth, tree))
     assert [value(table, level, 1, "accuracy") for level in LEVELS] == [1.0, 0.5, 0.5]
     assert value(table, "leaf", 1, "f1", "SNIa") == pytest.approx(2 / 3)
     assert value(table, "leaf", 1, "precision", "KN") == 0.5
@@ -97,7 +109,7 @@ def test_known_values():
 @pytest.mark.parametrize("digits", [None, 1])
 def test_equal_to_scikit_learn(seed, digits):
     predictions = random_predictions(n=60 + 70 * seed, seed=seed, digits=digits, without=("KN",), days=(1, 30, 400))
-    table, tree = metrics(predictions), predictions.taxonomy
+    table, tree = compute_metrics(predictions), predictions.taxonomy
     for level in LEVELS:
         nodes, truth = tree.level(level), tree.at_level(predictions.truth, level)
         for d, day in enumerate(predictions.days):
@@ -149,7 +161,7 @@ def kiritchenko(taxonomy, truth, said):
 @pytest.mark.parametrize("level", LEVELS)
 def test_hierarchical_scores_follow_the_definition(seed, level):
     predictions = random_predictions(n=80, seed=seed, days=(1, 64))
-    table, tree = metrics(predictions), predictions.taxonomy
+    table, tree = compute_metrics(predictions), predictions.taxonomy
     nodes = tree.level(level)
     truth = nodes[tree.at_level(predictions.truth, level)]
     for d, day in enumerate(predictions.days):
@@ -170,7 +182,7 @@ def test_hierarchical_scores_follow_the_definition(seed, level):
 @pytest.mark.parametrize("level", LEVELS)
 def test_calibration_error_by_the_definition(level):
     predictions = random_predictions(n=500, days=(4,))
-    table, nodes = metrics(predictions), predictions.taxonomy.level(level)
+    table, nodes = compute_metrics(predictions), predictions.taxonomy.level(level)
     p = predictions.probabilities[:, 0][:, nodes].astype(float)
     stated, right = p.max(1), p.argmax(1) == predictions.taxonomy.at_level(predictions.truth, level)
     total = 0.0
@@ -184,7 +196,7 @@ def test_calibration_error_by_the_definition(level):
 
 
 def test_bins_hold_their_ends():
-    assert bin_of(np.array([0, 1e-9, 0.1, 0.100001, 0.9999, 1]), 10).tolist() == [0, 0, 0, 1, 9, 9]
+    assert probability_bin(np.array([0, 1e-9, 0.1, 0.100001, 0.9999, 1]), 10).tolist() == [0, 0, 0, 1, 9, 9]
     assert calibration_error(np.array([0.0, 1.0]), np.array([False, True]))[0] == 0
 
 
@@ -194,12 +206,12 @@ def test_bins_hold_their_ends():
 def test_a_set_of_weights_is_a_repeated_object():
     """A bootstrap draw by weights equals the metrics of the objects really drawn."""
     predictions = random_predictions(n=150, days=(2, 512), digits=2)
-    weights = draw_weights(150, 3, seed=1)[:, 3].astype(int)
+    weights = bootstrap_weights(150, 3, seed=1)[:, 3].astype(int)
     again = np.repeat(np.arange(150), weights)
     drawn = replace(
         predictions, SNID=predictions.SNID[again], probabilities=predictions.probabilities[again], truth=predictions.truth[again]
     )
-    table = metrics(drawn)
+    table = compute_metrics(drawn)
     for level in LEVELS:
         for d, day in enumerate(predictions.days):
             for (node, metric), found in day_metrics(predictions, level, d, weights[:, None].astype(float)).items():
@@ -209,17 +221,17 @@ def test_a_set_of_weights_is_a_repeated_object():
 def test_intervals_cover_the_truth():
     """Accuracy of many samples from one population: its 90 % interval holds the population's value in about 90 % of them."""
     many = random_predictions(n=40_000, days=(4,), seed=3)
-    truth = value(metrics(many), "leaf", 4, "accuracy")
+    truth = value(compute_metrics(many), "leaf", 4, "accuracy")
     held = []
     for part in np.arange(40_000).reshape(100, 400):
         one = replace(many, SNID=many.SNID[part], probabilities=many.probabilities[part], truth=many.truth[part])
-        row = metrics(one, draws=60, coverage=0.9).query("level == 'leaf' and node == 'all' and metric == 'accuracy'")
+        row = compute_metrics(one, draws=60, coverage=0.9).query("level == 'leaf' and node == 'all' and metric == 'accuracy'")
         held.append(row.low.item() <= truth <= row.high.item())
     assert 0.8 <= np.mean(held) <= 0.97
 
 
 def test_draws_leave_the_values_alone(predictions, table):
-    drawn = metrics(predictions, draws=5, seed=2)
+    drawn = compute_metrics(predictions, draws=5, seed=2)
     pd.testing.assert_frame_equal(drawn.drop(columns=["low", "high"]), table)
     assert set(table.metric) == set(METRICS)
     ax = plot_metric_by_day(drawn, "ece", Figure().add_subplot())
@@ -230,10 +242,10 @@ def test_cells_shared_by_members_shift_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     member = rng.random(3000) < 0.3
     score, weights = rng.normal(size=3000) + member, rng.integers(0, 3, (3000, 7)).astype(float)
-    exact = np.array([areas(score, member, weights[:, k : k + 1]) for k in range(7)])[..., 0].T
-    assert np.allclose(areas(score, member, weights), exact, atol=1e-12), "as many cells as members"
-    monkeypatch.setattr(levels, "MOST_CELLS", 100)
-    coarse = areas(score, member, weights)
+    exact = np.array([ranking_areas(score, member, weights[:, k : k + 1]) for k in range(7)])[..., 0].T
+    assert np.allclose(ranking_areas(score, member, weights), exact, atol=1e-12), "as many cells as members"
+    monkeypatch.setattr(metrics_module, "MAX_CELLS", 100)
+    coarse = ranking_areas(score, member, weights)
     assert np.allclose(coarse, exact, atol=2e-3) and coarse[0][0] == exact[0][0]
 
 
@@ -247,14 +259,14 @@ def test_hierarchical_scores_take_leading_axes():
 
 def test_scores_take_leading_axes():
     counts = np.random.default_rng(1).integers(0, 9, (4, 5, 3, 3))
-    whole = scores(counts)
+    whole = confusion_scores(counts)
     assert whole["f1"].shape == (4, 5, 3)
-    assert np.array_equal(whole["f1"][2, 3], scores(counts[2, 3])["f1"], equal_nan=True)
+    assert np.array_equal(whole["f1"][2, 3], confusion_scores(counts[2, 3])["f1"], equal_nan=True)
 
 
 def test_a_class_without_objects_keeps_its_row_and_stays_out_of_the_mean():
     predictions = random_predictions(without=("KN", "AGN"))
-    table = metrics(predictions)
+    table = compute_metrics(predictions)
     rows = table[(table.level == "leaf") & (table.day == 64) & (table.metric == "f1") & (table.node != "macro")]
     rows = rows[~rows.node.isin(["weighted", "all"])]
     assert set(rows.node[rows.value.isna()]) == {"KN", "AGN"}
@@ -268,7 +280,7 @@ def test_a_class_without_objects_keeps_its_row_and_stays_out_of_the_mean():
 
 def test_one_class_alone():
     predictions = random_predictions(without=[name for name in Taxonomy.from_yaml("elasticc2").leaves if name != "TDE"])
-    table = metrics(predictions)
+    table = compute_metrics(predictions)
     assert np.isnan(value(table, "leaf", 1024, "roc_auc"))
     assert value(table, "leaf", 1024, "f1") > 0.5
     plot_metric_by_day(table, "roc_auc", Figure().add_subplot())
@@ -283,16 +295,16 @@ def test_objects_of_unknown_class_change_nothing(predictions, table):
         probabilities=np.concatenate([more.probabilities, predictions.probabilities]),
         truth=np.concatenate([np.full(100, -1), predictions.truth]),
     )
-    pd.testing.assert_frame_equal(metrics(both), table)
+    pd.testing.assert_frame_equal(compute_metrics(both), table)
     with pytest.raises(ValueError, match="none of the 400 objects has a true class"):
-        metrics(replace(predictions, truth=np.full(400, -1)))
+        compute_metrics(replace(predictions, truth=np.full(400, -1)))
 
 
 def test_a_probability_that_is_not_finite_is_named(predictions):
     broken = predictions.probabilities.copy()
     broken[17, 3, 5] = np.nan
     with pytest.raises(ValueError, match="object 17: a probability is not finite"):
-        metrics(replace(predictions, probabilities=broken))
+        compute_metrics(replace(predictions, probabilities=broken))
 
 
 def test_unknown_day_and_metric_are_named(predictions, table):
@@ -306,7 +318,7 @@ def test_unknown_day_and_metric_are_named(predictions, table):
 
 @pytest.mark.parametrize("days", [(0, 1, 2, 4), (0,), (0.5,), (3, 7, 100, 101)])
 def test_any_days_can_be_drawn(days):
-    table = metrics(random_predictions(n=100, days=days))
+    table = compute_metrics(random_predictions(n=100, days=days))
     for day in (None, days[0], days[-1]):
         ax = plot_metric_by_day(table, "f1", Figure().add_subplot(), day)
         FigureCanvasAgg(ax.figure).draw()
@@ -324,7 +336,7 @@ def test_summary_table(table):
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.01, 0.1))
 def test_spread_keeps_distance_order_and_limits(wanted, distance):
-    placed = spread(np.sort(wanted), distance, 0, 1)
+    placed = separate_positions(np.sort(wanted), distance, 0, 1)
     assert (np.diff(placed) >= distance - 1e-9).all()
     assert placed[0] >= -1e-9 and placed[-1] <= 1 + 1e-9
 
@@ -344,7 +356,7 @@ def test_labels_of_the_curves_never_overlap(table, values, day):
 @pytest.mark.parametrize("level", LEVELS)
 def test_nothing_in_a_frame_is_cut_off(name, level):
     predictions = random_predictions(name, n=3000)
-    table = metrics(predictions)
+    table = compute_metrics(predictions)
     frames = [
         animation.confusion_frame(confusions(predictions, level)[0], table, predictions.taxonomy, level, 1.0),
         animation.roc_frame(predictions, table, level, 1024.0),
@@ -359,7 +371,7 @@ def test_nothing_in_a_frame_is_cut_off(name, level):
 
 def test_evaluate_writes_all_and_respects_what_is_there(predictions, table, tmp_path):
     out = tmp_path / "results"
-    pd.testing.assert_frame_equal(evaluate(predictions, out, days=(1, 64), draws=0), table)
+    pd.testing.assert_frame_equal(write_metrics(predictions, out, days=(1, 64), draws=0), table)
     pd.testing.assert_frame_equal(pd.read_parquet(out / "metrics.parquet"), table)
     assert np.allclose(pd.read_csv(out / "metrics.csv").value, table.value, rtol=1e-5, equal_nan=True)
     again = Predictions.from_parquet(out / "predictions.parquet")
@@ -369,15 +381,15 @@ def test_evaluate_writes_all_and_respects_what_is_there(predictions, table, tmp_
     ]
     (out / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="exists and is not empty"):
-        evaluate(predictions, out)
+        write_metrics(predictions, out)
     assert sorted(path.name for path in (out / "reliability").iterdir()) == ["day_0001.png", "day_0064.png"]
-    evaluate(predictions, out, overwrite=True, days=(2,), draws=3)
+    write_metrics(predictions, out, overwrite=True, days=(2,), draws=3)
     assert {"low", "high"} <= set(pd.read_parquet(out / "metrics.parquet"))
     assert (out / "notes.txt").read_text() == "mine"
     assert len(list((out / "confusion").iterdir())) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
     with pytest.raises(FileExistsError, match="is a file"):
-        evaluate(predictions, out / "notes.txt")
+        write_metrics(predictions, out / "notes.txt")
 
 
 def test_an_interruption_leaves_nothing(predictions, tmp_path, monkeypatch):
@@ -386,18 +398,18 @@ def test_an_interruption_leaves_nothing(predictions, tmp_path, monkeypatch):
 
     monkeypatch.setattr(results, "plot_confusion", stop)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(predictions, tmp_path / "results")
-    monkeypatch.setattr(animation, "write_film", stop)
+        write_metrics(predictions, tmp_path / "results")
+    monkeypatch.setattr(animation, "write_animation", stop)
     with pytest.raises(KeyboardInterrupt):
-        animate(predictions, tmp_path / "gif", days=(1,))
+        animate_predictions(predictions, tmp_path / "gif", days=(1,))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_films(predictions, tmp_path):
     """Six folders, the same bytes twice, one palette per film, the last frame held, pyplot untouched."""
     open_figures, calls = plt.get_fignums(), []
-    gifs = animate(predictions, tmp_path / "one", days=(1, 1024), progress=lambda *counts: calls.append(counts))
-    animate(predictions, tmp_path / "two", days=(1, 1024))
+    gifs = animate_predictions(predictions, tmp_path / "one", days=(1, 1024), progress=lambda *counts: calls.append(counts))
+    animate_predictions(predictions, tmp_path / "two", days=(1, 1024))
     assert plt.get_fignums() == open_figures
     assert calls == [(k, 12) for k in range(1, 13)]
     names = {f"{level}_{kind}" for level in LEVELS for kind in ("cf", "roc")}
@@ -412,7 +424,7 @@ def test_films(predictions, tmp_path):
             image = Image.open(tmp_path / "one" / name / f"day_{day}.png")
             assert image.mode == "P" and not image.info.get("Software") and not image.text
             colors |= {tuple(color) for color in np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)}
-        assert len(colors) <= 2**animation.BITS and (255, 255, 255) in colors
+        assert len(colors) <= 2**animation.PALETTE_BITS and (255, 255, 255) in colors
         film = Image.open(tmp_path / "one" / name / f"{name}.gif")
         durations = []
         for index in range(film.n_frames):
@@ -422,8 +434,8 @@ def test_films(predictions, tmp_path):
         assert np.array_equal(np.asarray(film.convert("RGB")), np.asarray(image.convert("RGB")))
         assert (tmp_path / "one" / name / f"{name}.gif").stat().st_size < 1.5e6
     with pytest.raises(FileExistsError, match="exists and is not empty"):
-        animate(predictions, tmp_path / "one")
-    animate(predictions, tmp_path / "one", days=(8,), overwrite=True)
+        animate_predictions(predictions, tmp_path / "one")
+    animate_predictions(predictions, tmp_path / "one", days=(8,), overwrite=True)
     assert sorted(path.name for path in (tmp_path / "one" / "root_cf").glob("*.[pg][ni][gf]")) == ["day_0008.png", "root_cf.gif"]
 
 

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from elasticc_hc.classifier import HierarchicalClassifier
-from elasticc_hc.explorer import Explorer
+from elasticc_hc.classification.classifier import HierarchicalClassifier
 from elasticc_hc.explorer.catalogue import Catalogue
+from elasticc_hc.explorer.explorer import Explorer
 
 SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"
 
@@ -117,7 +117,7 @@ def test_snid_that_is_not_there(classifier):
 
 
 def test_large_file_is_not_classified_unasked(monkeypatch, classifier):
-    monkeypatch.setattr("elasticc_hc.explorer.FEW", 10)
+    monkeypatch.setattr("elasticc_hc.explorer.explorer.CLASSIFY_ON_OPENING", 10)
     explorer = Explorer(SAMPLE, classifier)
     explorer.filters.right.value = False
     assert "press “classify all”" in said(explorer)

@@ -10,17 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elasticc_hc.conversion.convert import convert
-from elasticc_hc.lightcurves import (
-    BANDS,
-    DETECTED,
-    OBSERVATION_COLUMNS,
-    RULES,
-    SATURATED,
-    TRIGGER,
-    LightCurves,
-    process,
-)
+from elasticc_hc.conversion.snana_to_parquet import convert
+from elasticc_hc.lightcurves.lightcurves import BANDS, DETECTED, OBSERVATION_COLUMNS, RULES, SATURATED, TRIGGER, LightCurves, process
 
 ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "data" / "elasticc2_train_01_1percent"

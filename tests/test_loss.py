@@ -8,19 +8,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elasticc_hc.loss import (
+from elasticc_hc.loss.loss import (
     FlatCrossEntropy,
     HierarchicalCrossEntropy,
     PhaseAwareCrossEntropy,
     UnweightedCrossEntropy,
+    leaf_softmax_logits,
     log_conditionals,
     log_probabilities,
-    marginalised,
     node_counts,
     node_probabilities,
     path_weights,
 )
-from elasticc_hc.taxonomy import Taxonomy
+from elasticc_hc.taxonomy.taxonomy import Taxonomy
 
 
 def random_tree(n, deepest, rng):
@@ -147,7 +147,7 @@ def test_flat_loss_and_its_probabilities(case):
         surprise = largest + np.log(np.exp(x[taxonomy.leaf_nodes] - largest).sum()) - x[node]
         expected.append(counts[0] / (len(counts) * max(counts[node], 1)) * surprise)
     assert loss == pytest.approx(np.mean(expected), rel=1e-12, abs=1e-12)
-    p = node_probabilities(marginalised(logits, taxonomy), taxonomy).numpy()
+    p = node_probabilities(leaf_softmax_logits(logits, taxonomy), taxonomy).numpy()
     leaves = logits[..., taxonomy.leaf_nodes].softmax(-1).numpy()
     assert p == pytest.approx(leaves @ taxonomy.paths[taxonomy.leaf_nodes], abs=1e-12)
 
@@ -190,7 +190,7 @@ def test_every_loss_is_finite_for_extreme_logits(case, kind, seed):
         value = loss(extreme, leaf, fraction=fraction)
         value.backward()
         assert torch.isfinite(value) and torch.isfinite(extreme.grad).all(), type(loss).__name__
-    assert torch.isfinite(marginalised(extreme, taxonomy)).all()
+    assert torch.isfinite(leaf_softmax_logits(extreme, taxonomy)).all()
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -240,7 +240,7 @@ def test_training_on_any_tree_keeps_probabilities_whole(seed, number):
         values.append(value.item())
     assert np.isfinite(values).all() and (values[-1] < values[0] or len(taxonomy.leaves) == 1)
     answers = linear(features).detach()
-    p = node_probabilities(marginalised(answers, taxonomy) if number == 2 else answers, taxonomy).numpy().astype(float)
+    p = node_probabilities(leaf_softmax_logits(answers, taxonomy) if number == 2 else answers, taxonomy).numpy().astype(float)
     assert p[:, taxonomy.leaf_nodes].sum(-1) == pytest.approx(1, abs=1e-5), "leaves sum to one"
     assert (p[:, 1:] <= p[:, taxonomy.parents[1:]] + 1e-6).all(), "no child above its parent"
     for parent in set(taxonomy.parents[1:]):

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from elasticc_hc.classifier import HierarchicalClassifier
-from elasticc_hc.conversion.convert import convert
-from elasticc_hc.dataset import SERIES_FEATURES, fit_preprocessing
-from elasticc_hc.lightcurves import LightCurves
-from elasticc_hc.model import Architecture, Network
-from elasticc_hc.taxonomy import Taxonomy
+from elasticc_hc.classification.classifier import HierarchicalClassifier
+from elasticc_hc.conversion.snana_to_parquet import convert
+from elasticc_hc.lightcurves.lightcurves import LightCurves
+from elasticc_hc.taxonomy.taxonomy import Taxonomy
+from elasticc_hc.training.dataset import SERIES_FEATURES, fit_preprocessing
+from elasticc_hc.training.model import Architecture, Network
 
 ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "data" / "elasticc2_train_01_1percent"

@@ -10,26 +10,25 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from elasticc_hc import animation, cli
-from elasticc_hc.classifier import HierarchicalClassifier, Predictions
-from elasticc_hc.conversion.combine import split_value
-from elasticc_hc.evaluation import dossier
-from elasticc_hc.evaluation.cards import cards_of, draw_card, extremes
-from elasticc_hc.evaluation.comparison import compare
-from elasticc_hc.evaluation.days import plot_by_day
-from elasticc_hc.evaluation.dossier import write_dossier
-from elasticc_hc.evaluation.metrics import metrics
-from elasticc_hc.evaluation.precision import pr_curves
-from elasticc_hc.evaluation.promptness import days_until, flips
-from elasticc_hc.evaluation.properties import by_redshift, detections_by_day, scores_of_groups
-from elasticc_hc.evaluation.roc import rankings
-from elasticc_hc.lightcurves import LightCurves
-from elasticc_hc.objectfilm import animate_object
-from elasticc_hc.taxonomy import LEVELS, Taxonomy
+from elasticc_hc import cli
+from elasticc_hc.classification.classifier import HierarchicalClassifier, Predictions
+from elasticc_hc.classification.object_card import draw_card, extreme_objects, object_cards
+from elasticc_hc.conversion.train_test_split import split_value
+from elasticc_hc.evaluation import animation
+from elasticc_hc.evaluation import report as report_module
+from elasticc_hc.evaluation.animation import animate_object
+from elasticc_hc.evaluation.by_day import count_class_changes, days_until_confident, plot_by_day
+from elasticc_hc.evaluation.by_property import by_redshift, detections_by_day, scores_of_groups
+from elasticc_hc.evaluation.curves import pr_curves, rankings
+from elasticc_hc.evaluation.metrics import compute_metrics
+from elasticc_hc.evaluation.report import write_evaluation
+from elasticc_hc.evaluation.results import compare_runs
+from elasticc_hc.lightcurves.lightcurves import LightCurves
+from elasticc_hc.taxonomy.taxonomy import LEVELS, Taxonomy
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "nbs/data/plasticc_sample.parquet"
-RUN = HierarchicalClassifier.path_of("plasticc")
+RUN = HierarchicalClassifier.pretrained_path("plasticc")
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +81,9 @@ def certain(tree, truth, tops, days=(1, 2, 4)):
 
 def test_days_until_and_flips_by_hand():
     p = certain(Taxonomy.from_yaml("elasticc2"), [0, 1, 2], [[0, 0, 0], [0, 1, 1], [1, 0, 1]])
-    assert days_until(p, "leaf").tolist() == [1, 2, np.inf]
-    assert flips(p, "leaf").tolist() == [0, 1, 2]
-    assert flips(p, "root").tolist() == [0, 0, 0], "all three are transients"
+    assert days_until_confident(p, "leaf").tolist() == [1, 2, np.inf]
+    assert count_class_changes(p, "leaf").tolist() == [0, 1, 2]
+    assert count_class_changes(p, "root").tolist() == [0, 0, 0], "all three are transients"
 
 
 def test_redshift_by_hand():
@@ -99,7 +98,7 @@ def test_redshift_by_hand():
 
 def test_groups_add_up_to_the_whole(predictions):
     everything = scores_of_groups(predictions, np.zeros((len(predictions), 3), int), ["all"]).set_index("level")
-    table = metrics(predictions)
+    table = compute_metrics(predictions)
     accuracy = table[(table.node == "macro") & (table.metric == "accuracy")].groupby("level").value.mean()
     for level in ("root", "level2", "leaf"):
         assert everything.accuracy[level] == pytest.approx(accuracy[level])
@@ -123,7 +122,7 @@ def test_precision_of_a_perfect_and_of_a_blind_score():
 
 def test_worst_and_best_by_hand():
     p = certain(Taxonomy.from_yaml("elasticc2"), [0, 0, 0, 0], [[1, 1, 1], [0, 0, 0], [1, 0, 0], [1, 1, 0]])
-    table = extremes(p, 20)
+    table = extreme_objects(p, 20)
     assert list(table.SNID) == ["o0", "o3", "o1", "o2"] and list(table.kind) == ["worst", "worst", "best", "best"]
 
 
@@ -132,12 +131,12 @@ def test_classes_take_turns_among_the_worst_and_the_best():
     tree = Taxonomy.from_yaml("elasticc2")
     truth = [0] * 10 + [1] * 4 + [2]
     p = certain(tree, truth, [[0, 0, 0]] * 10 + [[1, 1, 0], [1, 0, 0], [0, 0, 0], [1, 0, 0]] + [[2, 2, 0]])
-    table = extremes(p, 4)
+    table = extreme_objects(p, 4)
     worst, best = (table[table.kind == kind] for kind in ("worst", "best"))
     assert worst.true.value_counts().to_dict() == {tree.leaves[1]: 2, tree.leaves[0]: 1, tree.leaves[2]: 1}
     assert best.true.value_counts().to_dict() == {tree.leaves[0]: 2, tree.leaves[1]: 2}, "the only one of its class is on one list"
     assert best.score.is_monotonic_decreasing and worst.score.is_monotonic_increasing
-    every = extremes(p, 20)
+    every = extreme_objects(p, 20)
     assert sorted(every.SNID) == sorted(p.SNID), "each object is on one of the two lists"
 
 
@@ -147,19 +146,19 @@ def test_paired_differences():
     right = rng.random((400, 1)) < 0.8
     good = certain(tree, truth, np.where(right, truth[:, None], 5), days=(1,))
     worse = certain(tree, truth, np.where(right & (rng.random((400, 1)) < 0.9), truth[:, None], 5), days=(1,))
-    table = compare(good, {"worse": worse}).set_index(["level", "metric"]).loc[("leaf", "accuracy")]
+    table = compare_runs(good, {"worse": worse}).set_index(["level", "metric"]).loc[("leaf", "accuracy")]
     assert table.other - table.value == pytest.approx(table.difference) and table.high < 0
     apart = 1.96 * np.sqrt(table.value * (1 - table.value) / 400 + table.other * (1 - table.other) / 400)
     assert table.high - table.low < 2 * apart, "paired draws know the difference better than two separate ones"
     with pytest.raises(ValueError, match="worse has another tree"):
-        compare(good, {"worse": certain(Taxonomy.from_yaml("plasticc"), truth, truth[:, None], days=(1,))})
+        compare_runs(good, {"worse": certain(Taxonomy.from_yaml("plasticc"), truth, truth[:, None], days=(1,))})
 
 
 def test_published_values_only_beside_the_same_classes(predictions):
     with pytest.raises(ValueError, match="cannot be compared"):
-        plot_by_day(metrics(predictions), predictions.taxonomy)
+        plot_by_day(compute_metrics(predictions), predictions.taxonomy)
     tree = Taxonomy.from_yaml("elasticc2")
-    table = metrics(certain(tree, [0, 1, 2], [[0, 0, 0], [0, 1, 1], [1, 0, 1]]))
+    table = compute_metrics(certain(tree, [0, 1, 2], [[0, 0, 0], [0, 1, 1], [1, 0, 1]]))
     greys = [line for ax in plot_by_day(table, tree).axes for line in ax.lines if line.get_color() == "0.65"]
     assert len(greys) == 5 and not [line for ax in plot_by_day(table).axes for line in ax.lines if line.get_color() == "0.65"]
 
@@ -170,7 +169,7 @@ def test_published_values_only_beside_the_same_classes(predictions):
 def test_dossier_is_complete_and_the_same_twice(predictions, curves, classifier, tmp_path):
     made = {"format": 1, "command": "x < y"}
     for name in ("one", "two"):
-        write_dossier(predictions, tmp_path / name, curves, classifier, {"itself": predictions}, made, draws=5, cards=2)
+        write_evaluation(predictions, tmp_path / name, curves, classifier, {"itself": predictions}, made, draws=5, cards=2)
     files = sorted(str(path.relative_to(tmp_path / "one")) for path in (tmp_path / "one").rglob("*") if path.is_file())
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
@@ -187,9 +186,9 @@ def test_an_interruption_leaves_no_dossier(predictions, tmp_path, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dossier, "write_report", stop)
+    monkeypatch.setattr(report_module, "write_report", stop)
     with pytest.raises(KeyboardInterrupt):
-        write_dossier(predictions, tmp_path / "results", draws=0)
+        write_evaluation(predictions, tmp_path / "results", draws=0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -198,7 +197,7 @@ def test_classes_with_no_object_and_no_redshift(predictions, curves, classifier,
     kept = np.isin(predictions.truth, np.unique(predictions.truth)[:2])
     fields = {name: getattr(predictions, name)[kept] for name in ("SNID", "probabilities", "truth")}
     bare = replace(curves, header=curves.header[["SNID", "ELASTICC_class"]])
-    write_dossier(replace(predictions, **fields), tmp_path / "results", bare, draws=0)
+    write_evaluation(replace(predictions, **fields), tmp_path / "results", bare, draws=0)
     assert not (tmp_path / "results/redshift").exists() and (tmp_path / "results/missing.png").exists()
 
 
@@ -226,7 +225,7 @@ def test_interruption_is_one_line(few_curves, tmp_path, capsys, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.outcomes, "classified", stop)
+    monkeypatch.setattr(cli, "classified", stop)
     code, said = call(capsys, "evaluate", RUN, few_curves, "--out", tmp_path / "results")
     assert code == 130 and "interrupted" in said and said.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
@@ -250,7 +249,7 @@ def test_metrics_are_refused_but_predictions_written(few_curves, tmp_path, capsy
 
 
 def test_object_film(curves, classifier, tmp_path):
-    card = cards_of(classifier, curves[[0]])[0]
+    card = object_cards(classifier, curves[[0]])[0]
     first, second = (animate_object(card, tmp_path / name / "film") for name in ("one", "two"))
     files = sorted(path.name for path in first.parent.iterdir())
     assert files[0] == "day_0000.png" and "film.gif" in files and first.stat().st_size < 1.5e6
@@ -270,7 +269,7 @@ def test_videos_where_the_encoder_is_installed(tmp_path):
     frames = [np.full((64, 96, 3), value, np.uint8) for value in (0, 120, 255)]
     for name in ("one", "two"):
         (tmp_path / name / "film").mkdir(parents=True)
-        animation.write_film(frames, [1, 2, 4], tmp_path / name / "film")
+        animation.write_animation(frames, [1, 2, 4], tmp_path / name / "film")
     for suffix in ("mp4", "webm", "gif"):
         one, two = (tmp_path / name / "film" / f"film.{suffix}" for name in ("one", "two"))
         assert one.stat().st_size > 200 and one.read_bytes() == two.read_bytes()
@@ -278,7 +277,7 @@ def test_videos_where_the_encoder_is_installed(tmp_path):
 
 def test_no_video_without_the_encoder(tmp_path, monkeypatch):
     monkeypatch.setattr(animation, "find_spec", lambda name: None)
-    animation.write_film([np.zeros((8, 8, 3), np.uint8)], [1], tmp_path)
+    animation.write_animation([np.zeros((8, 8, 3), np.uint8)], [1], tmp_path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".gif"}
 
 
@@ -288,7 +287,7 @@ def test_no_video_without_the_encoder(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def report(predictions, curves, classifier, tmp_path_factory):
     results = tmp_path_factory.mktemp("report") / "results"
-    write_dossier(predictions, results, curves, classifier, made={"format": 1}, draws=0, cards=2)
+    write_evaluation(predictions, results, curves, classifier, made={"format": 1}, draws=0, cards=2)
     return results / "report.html"
 
 
@@ -318,5 +317,5 @@ def test_report_in_a_browser(report, width, chromium):
 def test_a_figure_is_saved_without_time_or_version(tmp_path):
     figure = Figure()
     figure.add_subplot()
-    dossier.save(figure, tmp_path / "figures/a.png")
+    report_module.save_figure(figure, tmp_path / "figures/a.png")
     assert not Image.open(tmp_path / "figures/a.png").text

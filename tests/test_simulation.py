@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from elasticc_hc.conversion.convert import convert
-from elasticc_hc.lightcurves import BANDS, LightCurves
-from elasticc_hc.simulation import noise, simulate
-from elasticc_hc.simulation.candidates import sky
-from elasticc_hc.simulation.explosions import grid_days, painted, scaled
-from elasticc_hc.simulation.models import MODELS, Model, core_collapse
-from elasticc_hc.taxonomy import Taxonomy
+from elasticc_hc.conversion.snana_to_parquet import convert
+from elasticc_hc.lightcurves.lightcurves import BANDS, LightCurves
+from elasticc_hc.simulation import simulator, survey
+from elasticc_hc.simulation.explosions import grid_days, photosphere_of_magnitudes, scaled_to_magnitude
+from elasticc_hc.simulation.population import MODELS, Model, core_collapse_rate, survey_sky
+from elasticc_hc.taxonomy.taxonomy import Taxonomy
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -31,7 +30,7 @@ needs_real = pytest.mark.skipif(not COLUMNS.exists(), reason="the real files in 
 def made(tmp_path_factory):
     """All 32 models, 20 objects each."""
     out = tmp_path_factory.mktemp("simulation") / "made"
-    report = simulate.simulate(out, 20, seed=4)
+    report = simulator.simulate(out, 20, seed=4)
     return out, report
 
 
@@ -152,7 +151,7 @@ def test_pulls_and_detections_of_the_files(made):
             continue
         with files(made[0], model, "PHOT") as opened:
             phot = opened[1].data[opened[1].data["MJD"] > 0]
-        flux.append(noise.fluxcal(phot["SIM_MAGOBS"].astype(float)))
+        flux.append(survey.fluxcal(phot["SIM_MAGOBS"].astype(float)))
         measured.append(phot["FLUXCAL"])
         sigma.append(phot["FLUXCALERR"])
         detected.append(phot["PHOTFLAG"] & 4096 > 0)
@@ -162,7 +161,7 @@ def test_pulls_and_detections_of_the_files(made):
     snr = flux / sigma
     for low, high in ((4, 5), (5, 6.5), (6.5, 9)):
         inside = (snr > low) & (snr < high)
-        expected = noise.detection_probability(snr[inside]).mean()
+        expected = survey.detection_probability(snr[inside]).mean()
         assert abs(detected[inside].mean() - expected) < 4 * np.sqrt(0.25 / inside.sum())
 
 
@@ -175,12 +174,12 @@ def test_efficiency_matches_the_real_files():
         if phot is None or not len(phot):
             continue
         phot = phot[phot["MJD"] > 0]
-        snr.append(noise.fluxcal(phot["SIM_MAGOBS"].astype(float)) / phot["FLUXCALERR"])
+        snr.append(survey.fluxcal(phot["SIM_MAGOBS"].astype(float)) / phot["FLUXCALERR"])
         found.append(phot["PHOTFLAG"] & 4096 > 0)
     snr, found = np.concatenate(snr), np.concatenate(found)
     for low, high in ((1, 3), (3, 4), (4, 5), (5, 6), (6, 8), (8, 50)):
         inside = (snr > low) & (snr < high)
-        assert abs(found[inside].mean() - noise.detection_probability(snr[inside]).mean()) < 0.05
+        assert abs(found[inside].mean() - survey.detection_probability(snr[inside]).mean()) < 0.05
 
 
 def population(head, counts):
@@ -197,7 +196,7 @@ def test_population_of_a_real_model(model, chunks, limit):
 
     heads = [fits.getdata(path, 1) for path in sorted((REAL / f"ELASTICC2_TRAIN_01_1percent_{model}").glob("*HEAD.FITS.gz"))]
     real = [population(head, head["NOBS"]) for head in heads if head is not None and len(head)]
-    parts = [simulate.simulate_chunk(MODELS[model], sky(), number) for number in range(chunks)]
+    parts = [simulator.simulate_chunk(MODELS[model], survey_sky(), number) for number in range(chunks)]
     ours = [population(part.head, part.counts) for part in parts]
     distance = {name: ks_2samp(*(np.concatenate([part[name] for part in side]) for side in (real, ours))).statistic for name in ours[0]}
     assert max(distance.values()) < limit, distance
@@ -214,7 +213,7 @@ def contents(folder):
 def test_same_seed_same_bytes_for_any_number_of_jobs(tmp_path):
     models = ["SNIax", "RRL", "CLAGN", "KN_K17"]
     for name, options in {"one": {}, "two": {"jobs": 2}, "other": {"seed": 1}}.items():
-        simulate.simulate(tmp_path / name, 6, models=models, **options)
+        simulator.simulate(tmp_path / name, 6, models=models, **options)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     different = contents(tmp_path / "other")
     assert all(different[name] != data for name, data in contents(tmp_path / "one").items())
@@ -239,15 +238,15 @@ def test_no_time_stamp(made):
 )
 def test_bad_input(tmp_path, options, said):
     with pytest.raises(ValueError, match=said) as failure:
-        simulate.simulate(tmp_path / "out", **options)
+        simulator.simulate(tmp_path / "out", **options)
     assert "\n" not in str(failure.value) and not list(tmp_path.iterdir())
 
 
 def test_existing_folder(tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(FileExistsError, match="out exists"):
-        simulate.simulate(tmp_path / "out", 1)
-    simulate.simulate(tmp_path / "out", 1, models=["RRL"], overwrite=True)
+        simulator.simulate(tmp_path / "out", 1)
+    simulator.simulate(tmp_path / "out", 1, models=["RRL"], overwrite=True)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["ELASTICC2_SYNTH_RRL"]
 
 
@@ -255,34 +254,35 @@ def test_a_disk_that_fills(tmp_path, monkeypatch):
     def full(path, content):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("elasticc_hc.simulation.catalogue.write_gzip", full)
+    monkeypatch.setattr("elasticc_hc.simulation.snana_files.write_gzip", full)
     with pytest.raises(OSError, match="No space left"):
-        simulate.simulate(tmp_path / "out", 1, models=["RRL"])
+        simulator.simulate(tmp_path / "out", 1, models=["RRL"])
     assert not list(tmp_path.iterdir())
 
 
 def test_deep_fields_have_more_visits(tmp_path):
     counts = {}
-    for survey in ("wfd", "ddf"):
-        simulate.simulate(tmp_path / survey, 10, models=["EB"], survey=survey)
-        with files(tmp_path / survey, "EB", "HEAD") as head:
-            counts[survey] = np.median(head[1].data["NOBS"])
+    for area in ("wfd", "ddf"):
+        simulator.simulate(tmp_path / area, 10, models=["EB"], survey=area)
+        with files(tmp_path / area, "EB", "HEAD") as head:
+            counts[area] = np.median(head[1].data["NOBS"])
     assert counts["ddf"] > 1.7 * counts["wfd"]
 
 
 def test_one_function_and_one_row_make_another_model(tmp_path, monkeypatch):
     def red_nova(rng, n):
         days = grid_days(np.full(n, 4.0))
-        return scaled(painted(0.02 * days, np.full_like(days, np.log(3500.0)), np.full(n, 4.0), "hydrogen"), rng.normal(-13, 1, n))
+        sphere = photosphere_of_magnitudes(0.02 * days, np.full_like(days, np.log(3500.0)), np.full(n, 4.0), "hydrogen")
+        return scaled_to_magnitude(sphere, rng.normal(-13, 1, n))
 
-    monkeypatch.setitem(MODELS, "LRN", Model("LRN", 48, red_nova, 1, (0.001, 0.05), core_collapse, "exponential"))
-    assert simulate.simulate(tmp_path / "out", 5, models=["LRN"])["LRN"]["objects"] == 5
+    monkeypatch.setitem(MODELS, "LRN", Model("LRN", 48, red_nova, 1, (0.001, 0.05), core_collapse_rate, "exponential"))
+    assert simulator.simulate(tmp_path / "out", 5, models=["LRN"])["LRN"]["objects"] == 5
     with files(tmp_path / "out", "LRN", "HEAD") as head:
         assert (head[1].data["SIM_REDSHIFT_CMB"] < 0.05).all() and (head[1].data["SIM_TYPE_INDEX"] == 48).all()
 
 
 def test_natural_balance(tmp_path):
-    report = simulate.simulate(tmp_path / "out", 20, models=["SNIa-SALT3", "KN_B19"], balance="natural")
+    report = simulator.simulate(tmp_path / "out", 20, models=["SNIa-SALT3", "KN_B19"], balance="natural")
     assert report["SNIa-SALT3"]["objects"] > 30 and report["KN_B19"]["objects"] == 1
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elasticc_hc.lightcurves import BANDS, LightCurves
-from elasticc_hc.periods import periodogram, phases
-from elasticc_hc.source import LSSTSource
+from elasticc_hc.lightcurves.lightcurves import BANDS, LightCurves
+from elasticc_hc.source.fluxcurve import fold_phases, periodogram
+from elasticc_hc.source.source import LSSTSource
 
 SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"
 WHOLE = LightCurves.from_parquet(SAMPLE)
@@ -18,9 +18,9 @@ WHOLE = LightCurves.from_parquet(SAMPLE)
 
 @given(st.floats(1e-3, 1e4), st.lists(st.floats(-1e5, 1e5), min_size=1, max_size=20), st.floats(-3, 3))
 def test_phases_come_back_after_a_period(period, days, shift):
-    phase = phases(np.array(days), period, shift)
+    phase = fold_phases(np.array(days), period, shift)
     assert ((phase >= 0) & (phase <= 1)).all()
-    turn = 2 * np.pi * (phases(np.array(days) + period, period, shift) - phase)
+    turn = 2 * np.pi * (fold_phases(np.array(days) + period, period, shift) - phase)
     assert np.allclose(np.cos(turn), 1, atol=1e-4)
 
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from elasticc_hc.drawing import block_edges
-from elasticc_hc.taxonomy import LEVELS, Taxonomy
+from elasticc_hc.taxonomy.drawing import block_edges
+from elasticc_hc.taxonomy.taxonomy import LEVELS, Taxonomy
 
 SHIPPED = ("elasticc2", "plasticc")
 
