@@ -27,7 +27,7 @@ import torch
 
 from elasticc_hc.classification.classifier import HierarchicalClassifier, Predictions
 from elasticc_hc.classification.prediction_sets import conformal_sets, coverage, fit_thresholds
-from elasticc_hc.classification.training_run import concatenate_predictions, load_folds, out_of_fold
+from elasticc_hc.classification.runs import concatenate_predictions, load_folds, out_of_fold
 from elasticc_hc.conversion.train_test_split import split_value
 from elasticc_hc.evaluation.metrics import compute_metrics
 from elasticc_hc.lightcurves.lightcurves import LightCurves

@@ -17,7 +17,7 @@ import pytest
 from conversion_files import SAMPLE, sample, write_pair
 
 from elasticc_hc.conversion.parquet import open_objects, row_groups, write_objects
-from elasticc_hc.conversion.plasticc import WHEEL, fetch_plasticc, import_plasticc
+from elasticc_hc.conversion.plasticc_set import WHEEL, fetch_plasticc, import_plasticc
 from elasticc_hc.conversion.schema import observation_counts
 from elasticc_hc.conversion.snana import MODELS, Pair, find_pairs, model_of_directory, read_pair
 from elasticc_hc.conversion.snana_to_parquet import convert

@@ -16,11 +16,11 @@ import pytest
 from astropy.io import fits
 from conversion_files import SAMPLE, sample, write_pair
 
+from elasticc_hc.conversion.class_summary import summarise
 from elasticc_hc.conversion.parallel import exclusive_lock, process_pool
 from elasticc_hc.conversion.parquet import write_objects
 from elasticc_hc.conversion.snana import Pair, find_pairs, read_pair
 from elasticc_hc.conversion.snana_to_parquet import COUNTS, convert
-from elasticc_hc.conversion.summary import summarise
 from elasticc_hc.conversion.train_test_split import WORK_FOLDER, combine
 
 KILLS = int(os.environ.get("elasticc_hc_KILLS", "20"))

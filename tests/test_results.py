@@ -12,7 +12,7 @@ from PIL import Image
 
 from elasticc_hc import cli
 from elasticc_hc.classification.classifier import HierarchicalClassifier, Predictions
-from elasticc_hc.classification.object_card import draw_card, extreme_objects, object_cards
+from elasticc_hc.classification.object_card import class_evolutions, extreme_objects, object_card_figure
 from elasticc_hc.conversion.train_test_split import split_value
 from elasticc_hc.evaluation import animation
 from elasticc_hc.evaluation import report as report_module
@@ -249,7 +249,7 @@ def test_metrics_are_refused_but_predictions_written(few_curves, tmp_path, capsy
 
 
 def test_object_film(curves, classifier, tmp_path):
-    card = object_cards(classifier, curves[[0]])[0]
+    card = class_evolutions(classifier, curves[[0]])[0]
     first, second = (animate_object(card, tmp_path / name / "film") for name in ("one", "two"))
     files = sorted(path.name for path in first.parent.iterdir())
     assert files[0] == "day_0000.png" and "film.gif" in files and first.stat().st_size < 1.5e6
@@ -258,7 +258,7 @@ def test_object_film(curves, classifier, tmp_path):
     film = Image.open(first)
     film.seek(film.n_frames - 1)
     assert film.info["duration"] == 3000
-    early, late = draw_card(card, until=0.0), draw_card(card)
+    early, late = object_card_figure(card, until=0.0), object_card_figure(card)
     assert early.axes[0].get_xlim() == late.axes[0].get_xlim() and early.axes[0].get_ylim() == late.axes[0].get_ylim()
     with pytest.raises(FileExistsError, match="not empty"):
         animate_object(card, first.parent)

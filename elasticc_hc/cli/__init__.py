@@ -26,9 +26,9 @@ from rich.table import Table
 from ..conversion.archives import DATASETS
 from ..conversion.archives import download as download_files
 from ..conversion.parquet import atomic_write
-from ..conversion.plasticc import fetch_plasticc, import_plasticc
+from ..conversion.plasticc_set import fetch_plasticc, import_plasticc
 from ..conversion.snana_to_parquet import convert as convert_files
-from ..conversion.summary import draw_summary, mean_over_families, missing_by_class, summarise
+from ..conversion.class_summary import draw_summary, mean_over_families, missing_by_class, summarise
 from ..conversion.train_test_split import combine as combine_files
 from ..conversion.train_test_split import split_value
 from ..lightcurves.lightcurves import LightCurves
@@ -254,7 +254,7 @@ def _reporter(epochs: int, progress: Callable, before: int = 0) -> Callable[[dic
 # %% ../../nbs/12_cli/02_cli.ipynb #cell-008xx
 def _folds(file: Path, folds: int, run: Path, taxonomy: Taxonomy, options) -> list:
     "Networks of the same kind, each with the objects that it has not seen; their predictions go into the run's folder."
-    from elasticc_hc.classification.training_run import fit_folds, out_of_fold
+    from elasticc_hc.classification.runs import fit_folds, out_of_fold
 
     curves = LightCurves.from_parquet(file)
     part = (split_value(curves.header["SNID"], FOLD_SEED) * folds).astype(int)

@@ -380,7 +380,7 @@ def fetch_archive(
 
 # %% ../../nbs/01_conversion/11_archives.ipynb #cell-021x
 def download(
-    url: str,  # of the archive
+    what: str,  # a name in `DATASETS`, or the address of an archive
     folder: str | Path,  # made where missing; the archive and the folder with its contents go there
     sha256: str | None = None,  # checksum of the archive, 64 hexadecimal digits
     most_bytes: int = MAX_UNPACKED_BYTES,  # the archive, and what is in it, may be so large
@@ -388,6 +388,7 @@ def download(
     **options,  # of `fetch_file`
 ) -> Path:  # the folder with what was in the archive
     "Fetch an archive, check it and unpack it; each step is skipped where it was done before."
+    url = DATASETS.get(what, what)
     folder, name = Path(folder), archive_name(url)
     target = folder / split_name(name)[0]
     if folder.exists() and not folder.is_dir():

@@ -9,6 +9,7 @@ __all__ = ['DISK_FULL_ERRNOS', 'ROW_GROUP', 'HEADER_COST', 'disk_full_message', 
 # %% ../../nbs/01_conversion/03_parquet.ipynb #cell-003
 import errno
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,17 +39,23 @@ def disk_full_message(
 # %% ../../nbs/01_conversion/03_parquet.ipynb #cell-008
 @contextmanager
 def atomic_write(
-    path: str | Path,  # final name of the file
+    path: str | Path,  # final name of the file or folder
 ):                     # -> the temporary name to write to
-    "Write a file beside its final name; rename it when the block ends well, remove it when it does not."
+    "Write a file or a folder beside its final name; rename it when the block ends well, remove it when it does not."
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
+    _remove(partial)
     try:
         with disk_full_message(path):
             yield partial
         os.replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
+
+
+def _remove(path: Path):
+    "Remove a file or a folder that may not be there."
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 # %% ../../nbs/01_conversion/03_parquet.ipynb #cell-011
 ROW_GROUP = 1_000_000  # budget of a row group: observations + HEADER_COST per object

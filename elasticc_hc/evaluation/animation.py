@@ -7,7 +7,7 @@ __all__ = ['FRAME_WIDTH', 'FRAME_HEIGHT', 'FRAME_DPI', 'STRIP_WIDTH', 'TITLE_HEI
            'VIDEO_FRAME_RATE', 'VIDEO_CODECS', 'REPRODUCIBLE_ENCODING', 'axes_in_inches', 'confusion_frame',
            'roc_frame', 'figure_pixels', 'color_codes', 'code_colors', 'common_palette', 'reduce_colors',
            'write_videos', 'write_animation', 'animation_figures', 'animate_predictions', 'frame_days',
-           'animate_object']
+           'animate_object', 'animate']
 
 # %% ../../nbs/10_evaluation/09_animation.ipynb #cell-003
 from collections.abc import Callable, Iterator, Sequence
@@ -22,12 +22,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..classification.classifier import Predictions
-from ..classification.object_card import Card, draw_card
+from ..classification.classifier import HierarchicalClassifier, Predictions
+from ..classification.object_card import ClassEvolution, class_evolutions, object_card_figure
 from .curves import plot_roc
 from .figures import draw_confusion, plot_metric_by_day, sibling_blocks, text_width
 from .metrics import LEVEL_NAMES, compute_metrics, confusions, day_index, with_known_class
-from .results import results_folder
+from .results import read_provenance, results_folder
+from ..lightcurves.lightcurves import LightCurves
 from ..taxonomy.taxonomy import LEVELS, Taxonomy
 
 # %% ../../nbs/10_evaluation/09_animation.ipynb #cell-008
@@ -253,26 +254,26 @@ def animate_predictions(
 
 # %% ../../nbs/10_evaluation/09_animation.ipynb #cell-007x
 def frame_days(
-    card: Card,
+    evolution: ClassEvolution,
     most: int = 30,  # frames
 ) -> np.ndarray:  # whole days, ascending, from 0 to the first whole day after the last detection
     "Days of the frames of an object's film, evenly spaced."
-    return np.unique(np.round(np.linspace(0, np.ceil(card.days[-1]), most)))
+    return np.unique(np.round(np.linspace(0, np.ceil(evolution.days[-1]), most)))
 
 # %% ../../nbs/10_evaluation/09_animation.ipynb #cell-010x
 def animate_object(
-    card: Card,
+    evolution: ClassEvolution,
     out: str | Path,  # folder for frames and film; its name becomes the name of the film
     level: str = "leaf",  # 'root', 'level2' or 'leaf'
     progress: Callable[[int, int], object] | None = None,  # called with frames done and frames in all
     overwrite: bool = False,  # replace the film of an earlier run
 ) -> Path:  # the GIF
     "Write OUT/day_0000.png … and OUT/NAME.gif; FileExistsError where `out` has content."
-    days, name = frame_days(card), Path(out).resolve().name
+    days, name = frame_days(evolution), Path(out).resolve().name
     with results_folder(out, overwrite) as folder:
         frames = []
         for number, day in enumerate(days, start=1):
-            frames.append(figure_pixels(draw_card(card, level, until=float(day), dpi=FRAME_DPI)))
+            frames.append(figure_pixels(object_card_figure(evolution, level, until=float(day), dpi=FRAME_DPI)))
             if progress:
                 progress(number, len(days))
         film = folder / name
@@ -282,3 +283,35 @@ def animate_object(
             path.replace(folder / path.name)
         film.rmdir()
     return Path(out) / f"{name}.gif"
+
+# %% ../../nbs/10_evaluation/09_animation.ipynb #137094c0
+def _evolution_of(
+    results: str | Path,  # folder that `evaluate` wrote
+    snid: str,
+) -> ClassEvolution:
+    "The class evolution of one object of the test file; ValueError where it is not there."
+    made = read_provenance(results)
+    curves = LightCurves.from_parquet(made["test"])
+    chosen = curves[(curves.header["SNID"].astype(str) == snid).to_numpy()]
+    if not len(chosen):
+        raise ValueError(f"{made['test']}: no object {snid} there")
+    return class_evolutions(HierarchicalClassifier.load(made["run"]), chosen)[0]
+
+
+def animate(
+    results: str | Path | Predictions,  # folder that `evaluate` wrote, or predictions
+    out: str | Path,  # folder for the frames and animations
+    *,
+    snid: str = "",  # animate this one object instead
+    level: str = "leaf",  # probabilities of the one object: 'root', 'level2' or 'leaf'
+    days: Sequence[float] | None = None,  # frames at these days; all predicted days by default
+    overwrite: bool = False,  # replace earlier animations
+    progress: Callable | None = None,  # called as progress(done, total), in frames
+) -> list[Path]:  # the GIFs
+    "Confusion matrices and ROC curves as they change with time, or the card of one object: PNG frames and GIFs."
+    if snid:
+        return [animate_object(_evolution_of(results, snid), out, level, progress, overwrite)]
+    if not isinstance(results, Predictions):
+        read_provenance(results)
+        results = Predictions.from_parquet(Path(results) / "predictions.parquet")
+    return animate_predictions(results, out, days, progress, overwrite)

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['PAGE_STYLE', 'PAGE_SCRIPT', 'SLIDER_FIGURES', 'TABLE_DAYS', 'EXTREMES_NOTE', 'REPORT_FIGURES', 'embedded_image',
-           'table_html', 'day_slider', 'html_page', 'label_problem', 'save_figure', 'write_report', 'write_evaluation']
+           'table_html', 'day_slider', 'html_page', 'label_problem', 'save_figure', 'write_report', 'write_evaluation',
+           'evaluate']
 
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-003
 import base64
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from io import BytesIO
@@ -23,6 +23,7 @@ from PIL import Image
 
 from ..classification.classifier import HierarchicalClassifier, Predictions
 from ..classification.object_card import draw_extreme_cards
+from ..conversion.parquet import atomic_write
 from elasticc_hc.evaluation.by_day import (
     class_by_day,
     class_change_shares,
@@ -44,10 +45,11 @@ from elasticc_hc.evaluation.by_property import (
 from .curves import plot_pr, plot_roc, pr_curves, rankings, roc_curves
 from .figures import sibling_blocks
 from .metrics import LEVEL_NAMES, summary_table, with_known_class
-from .results import compare_runs, plot_differences, results_folder, write_metrics
+from .results import compare_runs, plot_differences, provenance, results_folder, write_metrics
 from ..lightcurves.lightcurves import LightCurves
 from ..lightcurves.statics import best_redshift
 from ..taxonomy.taxonomy import LEVELS
+from ..training.dataset import DAYS
 
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-006
 def embedded_image(
@@ -357,9 +359,8 @@ def write_report(
         sections["Worst and best objects"] = _cards_html(objects, folder)
     if made:
         sections["Provenance"] = _provenance_html(made)
-    aside = folder / ".report.partial"
-    aside.write_text(html_page(f"elasticc_hc: results with the tree {tree.name}", sections), encoding="utf-8")
-    os.replace(aside, folder / "report.html")
+    with atomic_write(folder / "report.html") as partial:
+        partial.write_text(html_page(f"elasticc_hc: results with the tree {tree.name}", sections), encoding="utf-8")
 
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-021
 def write_evaluation(
@@ -393,4 +394,32 @@ def write_evaluation(
         if made:
             (folder / "provenance.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
         write_report(known, table, folder, made or {}, objects)
+    return table
+
+# %% ../../nbs/10_evaluation/08_report.ipynb #dfe9b2e3
+def evaluate(
+    run: str | Path,  # folder of a run, or the name of a classifier of the package
+    data: str | Path,  # Parquet file of light curves with labels
+    out: str | Path,  # folder for the results
+    *,
+    compare: Sequence[str | Path] = (),  # other runs, to compare with on the same objects
+    published: bool = False,  # the objects are ELAsTiCC 2's own test objects: draw ORACLE's published values beside
+    days: Sequence[float] | None = None,  # days since trigger; 1, 2, 4 … 1024 by default
+    prior: Mapping[str, float] | None = None,  # rates at nodes that cover every leaf once; that of the training by default
+    draws: int = 200,  # bootstrap draws for the intervals; 0: none
+    overwrite: bool = False,  # replace the files of an earlier evaluation
+    command: str | None = None,  # the command line, for the record
+) -> pd.DataFrame:  # what `compute_metrics` returns
+    "Classify, score and draw; ValueError where the labels do not allow metrics, after the predictions are written."
+    with results_folder(out, overwrite) as folder:
+        classifier, curves = HierarchicalClassifier.load(run), LightCurves.from_parquet(data)
+        predictions = classifier.predict(curves, days or DAYS, prior)
+        if problem := label_problem(predictions, curves):
+            predictions.to_parquet(folder / "predictions.parquet")
+        else:
+            others = {str(other): HierarchicalClassifier.load(other).predict(curves, days or DAYS, prior) for other in compare}
+            made = provenance(HierarchicalClassifier.run_folder(run), data, command, draws)
+            table = write_evaluation(predictions, folder, curves, classifier, others, made, published, draws=draws)
+    if problem:
+        raise ValueError(f"{data}: {problem}: no metrics; the predictions are in {Path(out) / 'predictions.parquet'}")
     return table

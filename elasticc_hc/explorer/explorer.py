@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['NOTEBOOK_TEXT', 'CLASSIFY_ON_OPENING', 'export_path', 'write_png', 'figures_page', 'write_figures_page', 'code_cell',
-           'write_notebook', 'open_lab', 'Explorer']
+           'write_notebook', 'open_lab', 'explore', 'Explorer']
 
 # %% ../../nbs/11_explorer/05_explorer.ipynb #cell-003
 import asyncio
-import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -23,6 +22,7 @@ from fastcore.basics import patch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from ..classification.object_card import ClassEvolution, class_evolution, plot_object_card
+from ..conversion.parquet import atomic_write
 from .catalogue import Catalogue, Outcomes, fitting_taxonomy, outcomes_of, unknown_models_note
 from .window import EXPECTED_ERRORS, Window, filter_conditions, filter_widgets
 from ..lightcurves.lightcurves import LightCurves
@@ -51,10 +51,10 @@ def write_png(
     "The card as an image; PDF and SVG come from `plot_card`."
     import matplotlib.pyplot as plt
 
-    partial, axes = path.with_name(f".{path.name}"), plot_object_card(source, story, level, cut)
-    axes[0].figure.savefig(partial, dpi=150, format="png")
+    axes = plot_object_card(source, story, level, cut)
+    with atomic_write(path) as partial:
+        axes[0].figure.savefig(partial, dpi=150, format="png")
     plt.close(axes[0].figure)
-    os.replace(partial, path)
     return path
 
 # %% ../../nbs/11_explorer/05_explorer.ipynb #cell-007
@@ -79,9 +79,8 @@ def write_figures_page(
     text: str,  # HTML that stands below them
 ) -> Path:
     "The figures as a page that works offline."
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(figures_page(figures, title, text), encoding="utf-8")
-    os.replace(partial, path)
+    with atomic_write(path) as partial:
+        partial.write_text(figures_page(figures, title, text), encoding="utf-8")
     return path
 
 # %% ../../nbs/11_explorer/05_explorer.ipynb #cell-009
@@ -96,7 +95,7 @@ def code_cell(
     asked = repr(str(classifier)) if isinstance(classifier, str | Path) else "classifier" if classifier is not None else None
     arguments = ", ".join([repr(str(file)), *([asked] if asked else [])])
     view = f"{snid!r}, level={level!r}" + ("" if cut is None else f", cut={cut:.6g}")
-    return f"from elasticc_hc.explorer.explorer import Explorer\n\nexplorer = Explorer({arguments})\nexplorer.show({view})"
+    return f"from elasticc_hc import Explorer\n\nexplorer = Explorer({arguments})\nexplorer.show({view})"
 
 # %% ../../nbs/11_explorer/05_explorer.ipynb #cell-006x
 NOTEBOOK_TEXT = """# Light curves of {name}
@@ -124,12 +123,11 @@ def write_notebook(
     file = Path(file).resolve()
     Catalogue(file)  # says now what would be said in the notebook
     path = Path(out) if out else Path(f"explore_{file.stem}.ipynb")
-    code = f"from elasticc_hc.explorer.explorer import Explorer\n\nexplorer = Explorer({_explorer_arguments(file, run)})\nexplorer"
+    code = f"from elasticc_hc import Explorer\n\nexplorer = Explorer({_explorer_arguments(file, run)})\nexplorer"
     notebook = new_notebook(cells=[new_markdown_cell(NOTEBOOK_TEXT.format(name=file.name)), new_code_cell(code)])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    partial = path.with_name(f".{path.name}.partial")
-    nbformat.write(notebook, partial)
-    os.replace(partial, path)
+    with atomic_write(path) as partial:
+        nbformat.write(notebook, partial)
     return path
 
 # %% ../../nbs/11_explorer/05_explorer.ipynb #cell-010x
@@ -143,6 +141,24 @@ def open_lab(
             return server.wait()
         except KeyboardInterrupt:
             continue
+
+# %% ../../nbs/11_explorer/05_explorer.ipynb #83156f45
+def explore(
+    file: str | Path,  # Parquet file of light curves
+    run: str | Path | None = None,  # folder of a run, or the name of a classifier of the package
+    out: str | Path | None = None,  # notebook to write; `explore_<name of the file>.ipynb` by default
+    *,
+    browser: bool = True,  # open JupyterLab on the notebook, and wait until it is closed
+    overwrite: bool = False,  # replace an existing notebook
+) -> Path:  # the notebook
+    "Write a notebook with the explorer and open JupyterLab on it; FileExistsError where the notebook exists."
+    path = Path(out or f"explore_{Path(file).stem}.ipynb")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; open it with: jupyter lab {path}, or ask to overwrite it")
+    write_notebook(file, run, path)
+    if browser and (code := open_lab(path)):
+        raise OSError(f"{path}: JupyterLab ended with exit code {code}")
+    return path
 
 # %% ../../nbs/11_explorer/05_explorer.ipynb #cell-006xx
 def _load_classifier(classifier):

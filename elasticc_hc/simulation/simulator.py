@@ -8,7 +8,6 @@ __all__ = ['MIN_VISITS', 'BRIGHTEST_MAGNITUDE', 'OBJECTS_PER_FILE', 'MAX_CHUNKS'
            'simulate']
 
 # %% ../../nbs/07_simulation/11_simulator.ipynb #cell-003
-import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..conversion.parquet import atomic_write
 from ..lightcurves.lightcurves import DETECTED, SATURATED
 from elasticc_hc.simulation.hosts import (
     APERTURE,
@@ -249,7 +249,7 @@ def simulate(
     models=None,  # names; all 32 by default
     seed: int = 0,
     survey: str = "wfd",  # wfd, ddf or both
-    mode: str = "elasticc2",  # of AGN: elasticc2 or physical
+    agn: str = "elasticc2",  # AGN bands vary alone (elasticc2), or together (physical)
     balance: str = "equal",  # equal or natural
     jobs: int = 1,  # models at once
     overwrite: bool = False,  # replace an earlier result
@@ -260,22 +260,17 @@ def simulate(
     numbers = objects_per_model(chosen, per_model, balance)
     if survey not in ("wfd", "ddf", "both"):
         raise ValueError(f"survey {survey!r} is not known: choose wfd, ddf or both")
-    if mode not in ("elasticc2", "physical"):
-        raise ValueError(f"AGN mode {mode!r} is not known: choose elasticc2 or physical")
+    if agn not in ("elasticc2", "physical"):
+        raise ValueError(f"AGN mode {agn!r} is not known: choose elasticc2 or physical")
     if jobs < 1:
         raise ValueError(f"{jobs} jobs: one at least")
     if out.exists() and not overwrite:
         raise FileExistsError(f"{out} exists; choose another name or ask to overwrite it")
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        report = _write_all(partial, chosen, numbers, (seed, survey, mode), jobs, progress)
+    with atomic_write(out) as partial:
+        partial.mkdir(parents=True)
+        report = _write_all(partial, chosen, numbers, (seed, survey, agn), jobs, progress)
         if out.exists():
             shutil.rmtree(out) if out.is_dir() else out.unlink()
-        os.replace(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return report
 
 

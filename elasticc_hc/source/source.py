@@ -6,7 +6,6 @@
 __all__ = ['object_facts', 'object_html', 'plot_host_magnitudes', 'LSSTSource', 'nearest_names']
 
 # %% ../../nbs/04_source/03_source.ipynb #cell-003
-import os
 from collections.abc import Sequence
 from difflib import get_close_matches
 from html import escape
@@ -17,6 +16,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from fastcore.basics import patch
 
+from ..conversion.parquet import atomic_write
 from ..lightcurves.lightcurves import BANDS, NJY_PER_FLUXCAL, OBSERVATION_COLUMNS, POLICIES, LightCurves, process
 from ..lightcurves.statics import ENGINEERED_FEATURES, HEADER_FEATURES, STATIC_COLUMNS, known_values, static_features
 from .fluxcurve import BAND_COLORS, BAND_SYMBOLS, Periodogram, fold_phases, periodogram, plot_flux, thumbnail_svg
@@ -239,12 +239,8 @@ def to_csv(
     path: str | Path,
 ) -> None:
     "The light curve as comma-separated values with a header line, the columns of `to_pandas`; written whole or not at all."
-    partial = Path(path).with_name(f".{Path(path).name}.partial")
-    try:
+    with atomic_write(path) as partial:
         self.to_pandas().to_csv(partial, index=False)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 # %% ../../nbs/04_source/03_source.ipynb #cell-026
 @patch

@@ -10,7 +10,6 @@ __all__ = ['LSTM_BLOCK_SIZE', 'ENCODERS', 'NETWORKS', 'LSTM', 'Architecture', 'N
 # %% ../../nbs/08_training/03_model.ipynb #cell-003
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -22,6 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ..conversion.parquet import atomic_write
 from ..lightcurves.lightcurves import LightCurves
 from .dataset import CurvesOnDisk
 
@@ -150,13 +150,6 @@ def predict_logits(
     return logits
 
 # %% ../../nbs/08_training/03_model.ipynb #cell-022
-def _write(path: Path, write) -> None:
-    "Write aside, then rename: a reader never meets half a file."
-    aside = path.with_name(f".{path.name}.partial")
-    write(aside)
-    os.replace(aside, path)
-
-
 def save_checkpoint(
     folder: str | Path,  # made where it does not exist
     network: Network,
@@ -167,8 +160,10 @@ def save_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     description = json.dumps({"architecture": asdict(network.architecture), **parts}, indent=1)
-    _write(folder / "model.safetensors", lambda path: save_file(weights, path))
-    _write(folder / "checkpoint.json", lambda path: path.write_text(description, encoding="utf-8"))
+    with atomic_write(folder / "model.safetensors") as partial:
+        save_file(weights, partial)
+    with atomic_write(folder / "checkpoint.json") as partial:
+        partial.write_text(description, encoding="utf-8")
 
 # %% ../../nbs/08_training/03_model.ipynb #cell-023
 def load_checkpoint(

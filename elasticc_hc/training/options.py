@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ORACLE_STATICS', 'PRESETS', 'OPTION_CHOICES', 'KIND_NAMES', 'Options', 'update_options', 'read_options',
-           'write_options']
+           'write_options', 'choose_options']
 
 # %% ../../nbs/08_training/04_options.ipynb #cell-003
 from collections.abc import Mapping
@@ -127,3 +127,16 @@ def write_options(
     "All options, a line each."
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()}
     Path(path).write_text(yaml.safe_dump(values, sort_keys=False, width=1000), encoding="utf-8")
+
+# %% ../../nbs/08_training/04_options.ipynb #7921acfc
+def choose_options(
+    preset: str = "default",  # a name in `PRESETS`
+    options: Options | str | Path | None = None,  # other choices, or a YAML file with some of them
+    **changes,  # single fields; None leaves a field as it is
+) -> Options:
+    "The preset's choices, changed by options or a file, then by single values; ValueError names what is unknown."
+    if preset not in PRESETS:
+        raise ValueError(f"preset {preset!r}: choose one of {', '.join(PRESETS)}")
+    if not isinstance(options, Options):
+        options = PRESETS[preset] if options is None else read_options(options, PRESETS[preset])
+    return update_options(options, {name: value for name, value in changes.items() if value is not None})
