@@ -19,8 +19,8 @@ from .source.source import LSSTSource as LSSTSource
 from .taxonomy.taxonomy import Taxonomy as Taxonomy
 from .classification.classifier import HierarchicalClassifier as HierarchicalClassifier
 from .classification.classifier import Predictions as Predictions
-from .classification.classifier import predict as predict
-from .classification.training_run import train as train
+from .classification.runs import predict as predict
+from .classification.runs import train as train
 from .conversion.archives import download as download
 from .conversion.class_summary import summary as summary
 from .conversion.plasticc_set import plasticc as plasticc

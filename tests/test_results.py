@@ -225,7 +225,7 @@ def test_interruption_is_one_line(few_curves, tmp_path, capsys, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "classified", stop)
+    monkeypatch.setattr(HierarchicalClassifier, "predict", stop)
     code, said = call(capsys, "evaluate", RUN, few_curves, "--out", tmp_path / "results")
     assert code == 130 and "interrupted" in said and said.count("\n") == 1 and list(tmp_path.iterdir()) == []
 

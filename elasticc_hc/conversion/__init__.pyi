@@ -30,6 +30,7 @@ from .class_summary import object_numbers as object_numbers
 from .class_summary import plot_missing as plot_missing
 from .class_summary import plot_summary as plot_summary
 from .class_summary import summarise as summarise
+from .class_summary import summary as summary
 from .fits import BLOCK as BLOCK
 from .fits import CHUNK as CHUNK
 from .fits import COLUMN_KEYS as COLUMN_KEYS
@@ -72,6 +73,7 @@ from .plasticc_set import check_wheel as check_wheel
 from .plasticc_set import fetch_plasticc as fetch_plasticc
 from .plasticc_set import import_plasticc as import_plasticc
 from .plasticc_set import nested_light_curves as nested_light_curves
+from .plasticc_set import plasticc as plasticc
 from .plasticc_set import plasticc_header as plasticc_header
 from .plasticc_set import read_wheel_csv as read_wheel_csv
 from .plasticc_set import stratified_sample as stratified_sample

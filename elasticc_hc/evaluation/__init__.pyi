@@ -12,6 +12,7 @@ from .animation import STRIP_WIDTH as STRIP_WIDTH
 from .animation import TITLE_HEIGHT as TITLE_HEIGHT
 from .animation import VIDEO_CODECS as VIDEO_CODECS
 from .animation import VIDEO_FRAME_RATE as VIDEO_FRAME_RATE
+from .animation import animate as animate
 from .animation import animate_object as animate_object
 from .animation import animate_predictions as animate_predictions
 from .animation import animation_figures as animation_figures
@@ -111,6 +112,7 @@ from .report import SLIDER_FIGURES as SLIDER_FIGURES
 from .report import TABLE_DAYS as TABLE_DAYS
 from .report import day_slider as day_slider
 from .report import embedded_image as embedded_image
+from .report import evaluate as evaluate
 from .report import html_page as html_page
 from .report import label_problem as label_problem
 from .report import save_figure as save_figure

@@ -16,6 +16,7 @@ from .explorer import CLASSIFY_ON_OPENING as CLASSIFY_ON_OPENING
 from .explorer import Explorer as Explorer
 from .explorer import NOTEBOOK_TEXT as NOTEBOOK_TEXT
 from .explorer import code_cell as code_cell
+from .explorer import explore as explore
 from .explorer import export_path as export_path
 from .explorer import figures_page as figures_page
 from .explorer import open_lab as open_lab
