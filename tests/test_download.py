@@ -416,7 +416,7 @@ def test_disk_fills_up_while_unpacking(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shutil, "copyfileobj", full)
+    monkeypatch.setattr(tarfile, "copyfileobj", full)
     with pytest.raises(OSError, match="out: no room to write it"):
         unpack(archive, tmp_path / "out")
     assert names(tmp_path) == ["set.tar.gz"]
