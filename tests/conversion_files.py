@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from astropy.io import fits
 
 SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"
@@ -47,3 +48,17 @@ def write_pair(folder, stem, objects, change=None):
     for path, columns in zip(paths, (head, phot), strict=True):
         write(path, columns)
     return paths
+
+
+def message(error, call, *args, **kwargs):
+    """The one line a call must fail with."""
+    with pytest.raises(error) as caught:
+        call(*args, **kwargs)
+    line = str(caught.value)
+    assert line and "\n" not in line
+    return line
+
+
+def contents(folder):
+    """Bytes of each file of a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conversion_files import SAMPLE, sample, write_pair
+from conversion_files import SAMPLE, contents, message, sample, write_pair
 
 from elasticc_hc.conversion.parquet import open_objects, row_groups, write_objects
 from elasticc_hc.conversion.plasticc_set import WHEEL, fetch_plasticc, import_plasticc
@@ -38,20 +38,6 @@ def flat(table):
     frame["SNID"] = np.repeat(table["SNID"].to_numpy(zero_copy_only=False).astype(np.int64), counts)
     frame["index"] = np.concatenate([np.arange(count) for count in counts])
     return frame
-
-
-def message(error, call, *args, **kwargs):
-    """The one line a call must fail with."""
-    with pytest.raises(error) as caught:
-        call(*args, **kwargs)
-    line = str(caught.value)
-    assert line and "\n" not in line
-    return line
-
-
-def contents(folder):
-    """Bytes of each file of a folder."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
-from conversion_files import SAMPLE, sample, write_pair
+from conversion_files import SAMPLE, contents, message, sample, write_pair
 
 from elasticc_hc.conversion.class_summary import summarise
 from elasticc_hc.conversion.parallel import exclusive_lock, process_pool
@@ -23,22 +23,8 @@ from elasticc_hc.conversion.snana import Pair, find_pairs, read_pair
 from elasticc_hc.conversion.snana_to_parquet import COUNTS, convert
 from elasticc_hc.conversion.train_test_split import WORK_FOLDER, combine
 
-KILLS = int(os.environ.get("elasticc_hc_KILLS", "20"))
-FUZZ = int(os.environ.get("elasticc_hc_FUZZ", "240"))  # `make fuzz` runs 2,000
-
-
-def message(error, call, *args, **kwargs):
-    """The one line a call must fail with."""
-    with pytest.raises(error) as caught:
-        call(*args, **kwargs)
-    line = str(caught.value)
-    assert line and "\n" not in line
-    return line
-
-
-def contents(folder):
-    """Bytes of each file of a folder."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+KILLS = int(os.environ.get("ELASTICC_HC_KILLS", "20"))
+FUZZ = int(os.environ.get("ELASTICC_HC_FUZZ", "240"))  # `make fuzz` runs 2,000
 
 
 @pytest.fixture
