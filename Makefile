@@ -40,8 +40,7 @@ SYNTHETIC := demo/synthetic
 PLASTICC  := demo/plasticc
 REAL      := demo/elasticc2
 LARGE     := demo/benchmark
-MODULES   := lightcurves statics augmentation taxonomy dataset loss model options training calibration
-TRAINING_CODE := $(wildcard $(patsubst %,elasticc_hc/%.py,$(MODULES)))
+TRAINING_CODE := $(wildcard $(patsubst %,elasticc_hc/%/*.py,taxonomy lightcurves augmentation loss training))
 
 # $(call split,FILES,FOLDER)   $(call train,FOLDER,TAXONOMY)   $(call show,FOLDER,GIFS)
 split = $(HC) combine $(1) --out $(2)/split --test-fraction 0.3 --seed 0 --overwrite
@@ -125,6 +124,7 @@ fuzz: $(DEV) ## the conversion against 2,000 damaged inputs and 400 kills; make 
 
 export: $(DEV) ## notebooks to elasticc_hc/, cleaned, and README.md
 	$(BIN)/nbdev_export
+	$(BIN)/python docs/init_files.py
 	$(BIN)/nbdev_clean
 	$(BIN)/python docs/readme.py
 
@@ -134,11 +134,12 @@ readme: $(DEV) ## README.md from nbs/index.ipynb
 docs: $(DEV) ## the site in _site/: with Quarto where it is installed, else with smalldocs
 	$(BIN)/python docs/site.py
 
-lint: $(DEV) ## ruff
+lint: $(DEV) ## ruff, and the floors of the package
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 
 lab: $(DEV) ## JupyterLab, in nbs/
 	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/nbs/index.ipynb
 
 clean: ## remove what make wrote, except .venv and gif/
-	rm -rf _site _proc build dist demo .pytest_cache .ruff_cache .hypothesis *.egg-info nbs/nbdev.yml nbs/sidebar.yml
+	rm -rf .import_linter_cache _site _proc build dist demo .pytest_cache .ruff_cache .hypothesis *.egg-info nbs/nbdev.yml nbs/sidebar.yml

@@ -62,6 +62,15 @@ def write_benchmarks(folder):
     sidebar.write_text(sidebar.read_text(encoding="utf-8").rstrip() + "\n      - benchmarks.ipynb\n", encoding="utf-8")
 
 
+def number_folders(sidebar):
+    """Give the folders in the sidebar their numbers back, which nbdev leaves out."""
+    text = sidebar.read_text(encoding="utf-8")
+    for folder in sorted(path.name for path in (ROOT / "nbs").iterdir() if re.match(r"\d\d_", path.name)):
+        name = folder[3:]
+        text = text.replace(f"- {name}/", f"- {folder}/").replace(f"section: {name}\n", f"section: {int(folder[:2])} {name}\n")
+    sidebar.write_text(text, encoding="utf-8")
+
+
 def page_name(path):
     """The name nbdev gives a page: the notebook's, without its number."""
     return path.with_name(re.sub(r"^\d+[a-zA-Z0-9]*_", "", path.name))
@@ -135,6 +144,7 @@ def main():
     config = get_config(path=ROOT)
     refresh_quarto_yml()
     nbdev_sidebar.__wrapped__()
+    number_folders(ROOT / "nbs/sidebar.yml")
     folder = proc_nbs(n_workers=2, force=True)
     write_benchmarks(folder)
     mend_pages(folder)

@@ -118,10 +118,11 @@ def test_imports_have_their_own_cells(notebook):
 
 def test_library_is_the_export_of_the_notebooks(copy):
     library = copy / settings["lib_path"]
-    for path in library.rglob("*.py"):
+    for path in library.rglob("*.py*"):
         path.unlink()
     run(BIN / "nbdev_export", cwd=copy)
-    stale = differences(contents(library, "*.py"), contents(ROOT / settings["lib_path"], "*.py"))
+    run(sys.executable, "docs/init_files.py", cwd=copy)
+    stale = differences(contents(library, "*.py*"), contents(ROOT / settings["lib_path"], "*.py*"))
     assert not stale, f"not the export of the notebooks: {', '.join(stale)}; run: make export"
 
 
@@ -195,7 +196,8 @@ def test_constraints_pin_every_requirement():
 def package_data(names):
     """The data files of the library among these names, from the library's folder on."""
     library = settings["lib_path"]
-    found = (re.search(rf"(?:^|/)({library}/(?:taxonomies|pretrained|simulation/tables)/.*[^/])$", name) for name in names)
+    data = r"(?:taxonomies|pretrained|simulation/tables)/.*[^/]|py\.typed|.*\.pyi"
+    found = (re.search(rf"(?:^|/)({library}/(?:{data}))$", name) for name in names)
     return {match[1] for match in found if match}
 
 

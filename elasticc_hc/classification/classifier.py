@@ -9,6 +9,7 @@ __all__ = ['PRETRAINED', 'Predictions', 'HierarchicalClassifier', 'known_leaves'
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 
@@ -43,10 +44,37 @@ class Predictions:
         return len(self.SNID)
 
     def frame(self, day: float) -> pd.DataFrame:
-        "One row per object with a column per node, at one of the days."
-        table = pd.DataFrame(self.probabilities[:, list(self.days).index(day)], columns=list(self.taxonomy.nodes))
+        "One row per object with a column per node, at one of the days; ValueError for a day that was not predicted."
+        table = pd.DataFrame(self.probabilities[:, self._column(day)], columns=list(self.taxonomy.nodes))
         table.insert(0, "SNID", self.SNID)
         return table
+
+    def top(self, day: float) -> pd.DataFrame:
+        "The most probable leaf of every object at one of the days: SNID, class, probability."
+        leaves = self.probabilities[:, self._column(day)][:, self.taxonomy.leaf_nodes]
+        best = leaves.argmax(axis=1)
+        names = np.array(self.taxonomy.leaves, dtype=object)[best]
+        return pd.DataFrame({"SNID": self.SNID, "class": names, "probability": leaves[np.arange(len(self)), best]})
+
+    def _column(self, day: float) -> int:
+        "Position of a day."
+        if day not in self.days:
+            raise ValueError(f"day {day:g} was not predicted; there are {', '.join(f'{other:g}' for other in self.days)}")
+        return list(self.days).index(day)
+
+    def __repr__(self):
+        days = ", ".join(f"{day:g}" for day in self.days)
+        return f"Predictions({len(self):,} objects, {len(self.taxonomy.leaves)} leaves, days {days})"
+
+    def _repr_html_(self) -> str:
+        shown, days = replace(self, SNID=self.SNID[:5], probabilities=self.probabilities[:5], truth=self.truth[:5]), self.days[-6:]
+        tops = [shown.top(day) for day in days]
+        cells = pd.DataFrame({f"day {day:g}": top["class"] + top["probability"].map(" {:.2f}".format)
+                              for day, top in zip(days, tops, strict=True)})  # fmt: skip
+        names = np.array([*self.taxonomy.nodes, "unknown"], dtype=object)
+        cells.insert(0, "true class", names[shown.truth])
+        cells.index = pd.Index(shown.SNID.astype(str), name="SNID")
+        return f"<p>{escape(repr(self))}; most probable leaf of the first objects:</p>{cells.to_html(escape=True)}"
 
 # %% ../../nbs/09_classification/02_classifier.ipynb #cell-008
 @patch
@@ -149,6 +177,25 @@ class HierarchicalClassifier:
     def __repr__(self):
         return f"HierarchicalClassifier({self.network.architecture.encoder}, {len(self.taxonomy.leaves)} leaves)"
 
+    def _repr_html_(self) -> str:
+        size, about = sum(weights.numel() for weights in self.network.parameters()), self.description
+        objects, versions = about.get("objects", {}), about.get("versions", {})
+        trained = [f"{objects['train']:,} objects, {objects['validation']:,} held out"] if objects else []
+        trained += [f"data {about['data']['train']}"] if "data" in about else []
+        trained += [f"epoch {about['epoch'] + 1} chosen"] if "epoch" in about else []
+        rows = {
+            "network": f"{self.network.architecture.encoder}, {size:,} weights",
+            "taxonomy": f"{self.taxonomy.name}, {len(self.taxonomy.leaves)} leaves: {', '.join(self.taxonomy.leaves)}",
+            "trained on": "; ".join(trained) or "not recorded",
+            "trained": f"{about.get('date', 'date not recorded')}, elasticc_hc {versions.get('elasticc_hc', 'unknown')}",
+            "calibrated": "no" if self.calibration is None else "yes",
+            "class prior": "not known" if self.class_prior is None else "that of the training objects",
+            "static features": f"{len(self.preprocessing.static_columns)}",
+        }
+        left = 'style="text-align:left"'
+        body = "".join(f"<tr><th {left}>{name}</th><td {left}>{escape(value)}</td></tr>" for name, value in rows.items())
+        return f"<table><caption>HierarchicalClassifier</caption>{body}</table>"
+
 # %% ../../nbs/09_classification/02_classifier.ipynb #cell-013
 def known_leaves(
     curves: LightCurves,
@@ -176,6 +223,13 @@ def _phases(
     return torch.from_numpy(dataset.curves.days)[flat], total[flat + 1] - total[dataset.start][:, None]
 
 # %% ../../nbs/09_classification/02_classifier.ipynb #cell-016
+def _check_curves(curves: LightCurves) -> None:
+    "TypeError names the way from a table to light curves."
+    if not isinstance(curves, LightCurves):
+        hint = "LightCurves.from_frame(observations, header) makes them from tables, LightCurves.from_parquet(path) from files"
+        raise TypeError(f"light curves are needed, not {type(curves).__name__}: {hint}")
+
+
 @patch
 def predict(
     self: HierarchicalClassifier,
@@ -184,6 +238,7 @@ def predict(
     prior: Mapping[str, float] | None = None,  # rates at nodes that cover every leaf once; the mix of the training by default
 ) -> Predictions:
     "Probabilities as they were at each day: after the last detection at or before it. Each curve is read once."
+    _check_curves(curves)
     rates = None if prior is None else self._rates(prior)
     dataset = LightCurveDataset(curves, self.preprocessing)
     positions = positions_at_days(dataset, days)
@@ -210,6 +265,7 @@ def predict_detections(
     curves: LightCurves,  # raw, as read
 ) -> pd.DataFrame:  # one row per detection: SNID, MJD, day since trigger, a column per node
     "Probabilities after every detection, which is after every alert."
+    _check_curves(curves)
     dataset = LightCurveDataset(curves, self.preprocessing)
     seen = dataset.curves.select(dataset.curves.detected)
     probabilities = torch.empty(seen.n_obs, len(self.taxonomy.nodes))

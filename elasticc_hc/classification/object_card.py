@@ -16,9 +16,8 @@ from fastcore.basics import patch
 from matplotlib.figure import Figure
 
 from .classifier import HierarchicalClassifier, Predictions, known_leaves
-from ..lightcurves.lightcurves import BANDS, LightCurves
+from ..lightcurves.lightcurves import BANDS, BAND_COLORS, BAND_SYMBOLS, LightCurves
 from ..lightcurves.statics import best_redshift
-from ..source.fluxcurve import BAND_COLORS, BAND_SYMBOLS
 from ..source.source import LSSTSource
 from ..taxonomy.taxonomy import Taxonomy
 

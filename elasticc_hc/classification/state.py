@@ -33,6 +33,23 @@ class State:
     def __len__(self):
         return len(self.SNID)
 
+    def __repr__(self):
+        triggered = int(np.isfinite(self.trigger).sum())
+        return f"State({len(self):,} objects, {triggered:,} triggered, {self.detections.sum():,} detections, {self.nbytes / 1e6:.1f} MB)"
+
+    def _repr_html_(self) -> str:
+        parts, layers, hidden = self.hidden.shape[1:]
+        rows = {
+            "objects": f"{len(self):,}, {int(np.isfinite(self.trigger).sum()):,} of them triggered",
+            "detections": f"{int(self.detections.sum()):,}",
+            "last observation": f"MJD {self.last.max():.4f}" if np.isfinite(self.last).any() else "none yet",
+            "recurrent state": f"{parts} x {layers} x {hidden} per object, {str(self.hidden.dtype).removeprefix('torch.')}",
+            "memory": f"{self.nbytes / 1e6:.1f} MB",
+        }
+        left = 'style="text-align:left"'
+        body = "".join(f"<tr><th {left}>{name}</th><td {left}>{value}</td></tr>" for name, value in rows.items())
+        return f"<table><caption>State</caption>{body}</table>"
+
     @property
     def nbytes(self) -> int:
         "Bytes in memory."

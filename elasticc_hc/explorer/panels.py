@@ -16,9 +16,9 @@ import plotly.graph_objects as go
 from plotly.graph_objects import FigureWidget
 
 from ..classification.object_card import ClassEvolution, area_labels, time_span
-from ..lightcurves.lightcurves import BANDS, NJY_PER_FLUXCAL, LightCurves
+from ..lightcurves.lightcurves import BANDS, BAND_COLORS, NJY_PER_FLUXCAL, LightCurves
 from ..lightcurves.statics import known_values
-from ..source.fluxcurve import BAND_COLORS, MagnitudeLocator, ab_magnitude
+from ..source.fluxcurve import MagnitudeLocator, ab_magnitude
 from ..source.source import LSSTSource
 from ..taxonomy.taxonomy import Taxonomy
 

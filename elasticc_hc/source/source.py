@@ -17,9 +17,19 @@ import pyarrow.parquet as pq
 from fastcore.basics import patch
 
 from ..conversion.parquet import atomic_write
-from ..lightcurves.lightcurves import BANDS, NJY_PER_FLUXCAL, OBSERVATION_COLUMNS, POLICIES, LightCurves, process
+from elasticc_hc.lightcurves.lightcurves import (
+    BANDS,
+    BAND_COLORS,
+    BAND_SYMBOLS,
+    NJY_PER_FLUXCAL,
+    OBSERVATION_COLUMNS,
+    POLICIES,
+    LightCurves,
+    process,
+    thumbnail_svg,
+)
 from ..lightcurves.statics import ENGINEERED_FEATURES, HEADER_FEATURES, STATIC_COLUMNS, known_values, static_features
-from .fluxcurve import BAND_COLORS, BAND_SYMBOLS, Periodogram, fold_phases, periodogram, plot_flux, thumbnail_svg
+from .fluxcurve import Periodogram, fold_phases, periodogram, plot_flux
 from ..taxonomy.drawing import node_rows
 from ..taxonomy.taxonomy import Taxonomy
 

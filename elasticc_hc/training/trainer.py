@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import date
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -394,7 +395,7 @@ def run_epoch(self: Trainer, out: Path, progress: Callable[[dict], None] | None)
     self.history.append(row | {f"f1_day_{day}": float(f1) for day, f1 in zip(DAYS, scores, strict=True)})
     if is_first():
         if best:
-            save_checkpoint(out, self.network, **self.description(), epoch=row["epoch"], source=source_commit())
+            save_checkpoint(out, self.network, **self.description(), epoch=row["epoch"], source=source_commit(), date=f"{date.today()}")
         save_epoch(out / "resume", self.network, self.optimizer, self.schedule, self.history, self.description())
         if progress:
             progress(self.history[-1])
