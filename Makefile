@@ -13,7 +13,7 @@ PACKAGING := setup.py settings.ini pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo plasticc benchmark test slow fuzz docs readme export lint lab constraints clean
+.PHONY: help demo plasticc benchmark test slow fuzz docs outputs readme export lint lab constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -127,6 +127,10 @@ export: $(DEV) ## notebooks to elasticc_hc/, cleaned, and README.md
 	$(BIN)/python docs/init_files.py
 	$(BIN)/nbdev_clean
 	$(BIN)/python docs/readme.py
+
+outputs: $(DEV) ## execute all notebooks in place, so that their stored outputs are those of the present code
+	$(BIN)/python docs/outputs.py
+	$(BIN)/nbdev_clean
 
 readme: $(DEV) ## README.md from nbs/index.ipynb
 	$(BIN)/python docs/readme.py

@@ -97,7 +97,7 @@ def main() -> None:
     part = (split_value(curves.header["SNID"], FOLD_SEED) * FOLDS).astype(int)
     folds = load_folds(options.folds, curves, part) if options.folds else []
     promised = out_of_fold(folds) if folds else crossed(classifier, held_out)
-    ways = [classifier, *(classifier.calibrate(held_out, offset_penalty=price, others=folds) for price in (None, 1.0))]
+    ways = [classifier, *(classifier.calibrate(held_out, offset_penalty=penalty, others=folds) for penalty in (None, 1.0))]
     if options.save_calibration:
         ways[-1].estimate_class_prior(curves).save_calibration(options.run)
     test = parquet(options.test)

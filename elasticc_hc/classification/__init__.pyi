@@ -20,7 +20,6 @@ from .object_card import draw_cut as draw_cut
 from .object_card import draw_extreme_cards as draw_extreme_cards
 from .object_card import extreme_objects as extreme_objects
 from .object_card import object_card_figure as object_card_figure
-from .object_card import plot_icicle as plot_icicle
 from .object_card import plot_object_card as plot_object_card
 from .object_card import time_span as time_span
 from .prediction_sets import Thresholds as Thresholds

@@ -96,7 +96,7 @@ BROKER_FORMATS = ("elasticc", "alerce", "fink", "lasair")
 
 def to_broker(
     probabilities: np.ndarray,  # (n, n_nodes)
-    format: str,  # one of `FORMATS`
+    format: str,  # one of `BROKER_FORMATS`
     taxonomy: Taxonomy,
     snid: Sequence[str] | None = None,  # (n,) names of the objects; their numbers by default
     threshold: float | None = None,  # stop at the confident depth; None: down to the leaves

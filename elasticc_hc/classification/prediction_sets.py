@@ -48,7 +48,7 @@ class TreeCut(NamedTuple):
 
 
 def cut_tree(
-    probabilities: np.ndarray,  # (…, n_nodes), see `check_probabilities`
+    probabilities: np.ndarray,  # (…, n_nodes), see `validated_probabilities`
     threshold: float,  # least probability of the node to stop at, between 0 and 1
     taxonomy: Taxonomy,
 ) -> TreeCut:

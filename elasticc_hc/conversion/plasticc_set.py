@@ -130,7 +130,7 @@ def plasticc_header(
 
 # %% ../../nbs/01_conversion/10_plasticc_set.ipynb #cell-021
 def import_plasticc(
-    wheel: str | Path,  # the wheel, as `fetch` returns it
+    wheel: str | Path,  # the wheel, as `fetch_plasticc` returns it
     out: str | Path,    # the Parquet file to write
     overwrite: bool = False,  # replace an existing file
     level: int = 3,     # zstd level

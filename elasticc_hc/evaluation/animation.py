@@ -63,7 +63,7 @@ def _matrix_position(
 # %% ../../nbs/10_evaluation/09_animation.ipynb #cell-010
 def confusion_frame(
     matrix: np.ndarray,  # (k, k) counts, rows = truth
-    table: pd.DataFrame,  # what `metrics` returns, all days
+    table: pd.DataFrame,  # what `compute_metrics` returns, all days
     taxonomy: Taxonomy,
     level: str,  # 'root', 'level2' or 'leaf'
     day: float,  # days since the first detection
@@ -80,7 +80,7 @@ def confusion_frame(
 # %% ../../nbs/10_evaluation/09_animation.ipynb #cell-011
 def roc_frame(
     predictions: Predictions,  # node probabilities, with the truth
-    table: pd.DataFrame,  # what `metrics` returns, all days
+    table: pd.DataFrame,  # what `compute_metrics` returns, all days
     level: str,  # 'root', 'level2' or 'leaf'
     day: float,  # days since the first detection, one of `predictions.days`
 ) -> Figure:
@@ -208,8 +208,8 @@ def write_animation(
 
 # %% ../../nbs/10_evaluation/09_animation.ipynb #cell-025
 def animation_figures(
-    predictions: Predictions,  # objects with a known class (see `labelled`), the days of the film
-    table: pd.DataFrame,  # what `metrics` returns, all days
+    predictions: Predictions,  # objects with a known class (see `with_known_class`), the days of the film
+    table: pd.DataFrame,  # what `compute_metrics` returns, all days
 ) -> dict[str, Iterator[Figure]]:  # by name, such as 'leaf_cf': a frame for each day, drawn when asked for
     "The six films as lazy sequences of figures."
     taxonomy, days = predictions.taxonomy, predictions.days
@@ -265,11 +265,12 @@ def animate_object(
     evolution: ClassEvolution,
     out: str | Path,  # folder for frames and film; its name becomes the name of the film
     level: str = "leaf",  # 'root', 'level2' or 'leaf'
+    days: Sequence[float] | None = None,  # frames at these days since the first detection; thirty by default
     progress: Callable[[int, int], object] | None = None,  # called with frames done and frames in all
     overwrite: bool = False,  # replace the film of an earlier run
 ) -> Path:  # the GIF
     "Write OUT/day_0000.png … and OUT/NAME.gif; FileExistsError where `out` has content."
-    days, name = frame_days(evolution), Path(out).resolve().name
+    days, name = frame_days(evolution) if days is None else np.unique(days), Path(out).resolve().name
     with results_folder(out, overwrite) as folder:
         frames = []
         for number, day in enumerate(days, start=1):
@@ -304,13 +305,13 @@ def animate(
     *,
     snid: str = "",  # animate this one object instead
     level: str = "leaf",  # probabilities of the one object: 'root', 'level2' or 'leaf'
-    days: Sequence[float] | None = None,  # frames at these days; all predicted days by default
+    days: Sequence[float] | None = None,  # frames at these days; all predicted days, or thirty of one object, by default
     overwrite: bool = False,  # replace earlier animations
     progress: Callable | None = None,  # called as progress(done, total), in frames
 ) -> list[Path]:  # the GIFs
     "Confusion matrices and ROC curves as they change with time, or the card of one object: PNG frames and GIFs."
     if snid:
-        return [animate_object(_evolution_of(results, snid), out, level, progress, overwrite)]
+        return [animate_object(_evolution_of(results, snid), out, level, days, progress, overwrite)]
     if not isinstance(results, Predictions):
         read_provenance(results)
         results = Predictions.from_parquet(Path(results) / "predictions.parquet")

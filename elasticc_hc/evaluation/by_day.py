@@ -54,7 +54,7 @@ def _draw_published(
 
 
 def plot_by_day(
-    table: pd.DataFrame,  # what `metrics` returns
+    table: pd.DataFrame,  # what `compute_metrics` returns
     published: Taxonomy | None = None,  # tree of ELAsTiCC 2's own test objects: ORACLE in grey; ValueError for another tree
 ) -> Figure:
     "Macro F1, precision and recall at three levels against the days."
@@ -70,7 +70,7 @@ def plot_by_day(
 
 # %% ../../nbs/10_evaluation/06_by_day.ipynb #cell-013
 def class_by_day(
-    table: pd.DataFrame,  # what `metrics` returns
+    table: pd.DataFrame,  # what `compute_metrics` returns
     taxonomy: Taxonomy,
     metric: str = "f1",  # one of `METRICS`
 ) -> pd.DataFrame:  # rows = leaves in tree order that have objects, columns = days
@@ -81,7 +81,7 @@ def class_by_day(
 
 
 def plot_class_by_day(
-    table: pd.DataFrame,  # what `metrics` returns
+    table: pd.DataFrame,  # what `compute_metrics` returns
     taxonomy: Taxonomy,
     metric: str = "f1",  # one of `METRICS`
     ax: Axes | None = None,  # a new figure if None
@@ -108,7 +108,7 @@ CONFIDENCE_THRESHOLD = 0.75
 
 
 def days_until_confident(
-    predictions: Predictions,  # objects with a known class (see `labelled`)
+    predictions: Predictions,  # objects with a known class (see `with_known_class`)
     level: str,  # 'root', 'level2' or 'leaf'
     threshold: float = CONFIDENCE_THRESHOLD,
 ) -> np.ndarray:  # (n,) days since the first detection, infinite where it never happens
@@ -119,7 +119,7 @@ def days_until_confident(
 
 
 def confident_shares(
-    predictions: Predictions,  # objects with a known class (see `labelled`)
+    predictions: Predictions,  # objects with a known class (see `with_known_class`)
     level: str,  # 'root', 'level2' or 'leaf'
 ) -> pd.DataFrame:  # rows = nodes with objects; columns = objects, median (days), then the share that got there by each day
     "Which part of each class is known with confidence by each day."
@@ -133,7 +133,7 @@ def confident_shares(
 
 # %% ../../nbs/10_evaluation/06_by_day.ipynb #cell-009x
 def plot_confident_shares(
-    predictions: Predictions,  # objects with a known class (see `labelled`)
+    predictions: Predictions,  # objects with a known class (see `with_known_class`)
     level: str = "leaf",  # 'root', 'level2' or 'leaf'
 ) -> Figure:
     "The share of each class that is known with confidence against the days, a panel per family."
@@ -170,7 +170,7 @@ def count_class_changes(
 
 
 def class_change_shares(
-    predictions: Predictions,  # objects with a known class (see `labelled`)
+    predictions: Predictions,  # objects with a known class (see `with_known_class`)
     most: int = 3,  # this many or more are one column
 ) -> pd.DataFrame:  # level, node, objects, mean, then the shares with 0, 1, … flips; node 'all': every object
     "How stable the answers are, for every level and every true class."
@@ -187,7 +187,7 @@ def class_change_shares(
 
 # %% ../../nbs/10_evaluation/06_by_day.ipynb #cell-014x
 def plot_class_changes(
-    table: pd.DataFrame,  # what `flip_shares` returns
+    table: pd.DataFrame,  # what `class_change_shares` returns
     level: str = "leaf",  # 'root', 'level2' or 'leaf'
     ax: Axes | None = None,  # a new figure if None
 ) -> Axes:

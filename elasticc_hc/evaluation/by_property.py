@@ -72,7 +72,7 @@ def redshift_bins(
 
 
 def by_redshift(
-    predictions: Predictions,  # objects with a known class (see `labelled`)
+    predictions: Predictions,  # objects with a known class (see `with_known_class`)
     redshift: np.ndarray,  # (n,) NaN where unknown
     level: str,  # 'root', 'level2' or 'leaf'
     day: float,  # one of `predictions.days`
@@ -130,7 +130,7 @@ def plot_by_redshift(
 
 # %% ../../nbs/10_evaluation/07_by_property.ipynb #cell-017
 def scores_of_groups(
-    predictions: Predictions,  # objects with a known class (see `labelled`)
+    predictions: Predictions,  # objects with a known class (see `with_known_class`)
     groups: np.ndarray,  # (n, n_days) the group of every answer, −1: none
     names: Sequence[str],  # one per group
 ) -> pd.DataFrame:  # group, level, answers, accuracy, f1 (macro, over the classes in the group)
@@ -155,8 +155,8 @@ DETECTION_NAMES = ("1", "2", "3–4", "5–8", "9–16", "17–32", "33+")
 
 
 def by_detections(
-    predictions: Predictions,  # objects with a known class (see `labelled`)
-    curves: LightCurves,  # see `curves_of`
+    predictions: Predictions,  # objects with a known class (see `with_known_class`)
+    curves: LightCurves,  # see `curves_of_predictions`
 ) -> pd.DataFrame:  # see `scores_of_groups`
     "Scores by the number of detections so far, all days together."
     number = detections_by_day(curves, predictions.days)
@@ -164,8 +164,8 @@ def by_detections(
 
 
 def by_missing(
-    predictions: Predictions,  # objects with a known class (see `labelled`)
-    curves: LightCurves,  # see `curves_of`
+    predictions: Predictions,  # objects with a known class (see `with_known_class`)
+    curves: LightCurves,  # see `curves_of_predictions`
     most: int = 8,  # patterns, the commonest
 ) -> pd.DataFrame:  # see `scores_of_groups`
     "Scores by the pattern of missing metadata, all days together."

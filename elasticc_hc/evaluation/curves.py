@@ -132,7 +132,7 @@ def plot_roc(
     predictions: Predictions,  # node probabilities at every day, with the truth
     level: str,  # 'root', 'level2' or 'leaf'
     day: float,  # days since the first detection, one of `predictions.days`
-    axes: Sequence[Axes] | None = None,  # one per family (see `blocks`); a new figure if None
+    axes: Sequence[Axes] | None = None,  # one per family (see `sibling_blocks`); a new figure if None
     size: float = 8,  # font size, points
     curves: pd.DataFrame | None = None,  # what `roc_curves` returns for this level and day, where it is at hand
 ) -> np.ndarray:  # the axes, one per family
@@ -217,7 +217,7 @@ def plot_pr(
     predictions: Predictions,  # node probabilities at every day, with the truth
     level: str,  # 'root', 'level2' or 'leaf'
     day: float,  # days since the first detection, one of `predictions.days`
-    axes: Sequence[Axes] | None = None,  # one per family (see `blocks`); a new figure if None
+    axes: Sequence[Axes] | None = None,  # one per family (see `sibling_blocks`); a new figure if None
     size: float = 8,  # font size, points
     curves: pd.DataFrame | None = None,  # what `pr_curves` returns for this level and day, where it is at hand
 ) -> np.ndarray:  # the axes, one per family

@@ -90,7 +90,7 @@ def _write_cells(
 # %% ../../nbs/10_evaluation/03_figures.ipynb #cell-016
 def _write_parents(
     ax: Axes,
-    families: list[tuple[str, int, int]],  # see `blocks`
+    families: list[tuple[str, int, int]],  # see `sibling_blocks`
     cell: float,  # width of a cell, points
     size: float,  # font size, points
 ) -> None:
@@ -162,7 +162,7 @@ LEVEL_COLORS = {"root": "#08519c", "level2": "#de8f05", "leaf": "#8c1d40"}
 
 
 def _curves_by_level(
-    table: pd.DataFrame,  # what `metrics` returns
+    table: pd.DataFrame,  # what `compute_metrics` returns
     metric: str,  # one of `METRICS`
     column: str = "value",  # or 'low', 'high'
 ) -> pd.DataFrame:  # rows = days, a column per level
@@ -255,7 +255,7 @@ def _direct_labels(
 # %% ../../nbs/10_evaluation/03_figures.ipynb #cell-029
 def _band(
     ax: Axes,
-    table: pd.DataFrame,  # what `metrics` returns
+    table: pd.DataFrame,  # what `compute_metrics` returns
     metric: str,  # one of `METRICS`
 ) -> None:
     "The bootstrap interval of every level, where the table has one."
@@ -267,7 +267,7 @@ def _band(
 
 # %% ../../nbs/10_evaluation/03_figures.ipynb #cell-030
 def plot_metric_by_day(
-    table: pd.DataFrame,  # what `metrics` returns
+    table: pd.DataFrame,  # what `compute_metrics` returns
     metric: str = "f1",  # one of `METRICS` but 'support'
     ax: Axes | None = None,  # a new figure if None
     day: float | None = None,  # marker here, the future faint; None: the last day

@@ -72,7 +72,7 @@ class LevelAnswers(NamedTuple):
 
 
 def level_answers(
-    predictions: Predictions,  # objects with a known class (see `labelled`)
+    predictions: Predictions,  # objects with a known class (see `with_known_class`)
     level: str,  # 'root', 'level2' or 'leaf'
     index: int,  # position among `predictions.days`
 ) -> LevelAnswers:
@@ -105,7 +105,7 @@ def count_confusion(
 
 
 def confusions(
-    predictions: Predictions,  # objects with a known class (see `labelled`)
+    predictions: Predictions,  # objects with a known class (see `with_known_class`)
     level: str,  # 'root', 'level2' or 'leaf'
 ) -> np.ndarray:  # (n_days, k, k) int64, rows = truth, columns = most probable node of the level
     "The confusion matrix of a level at every day."
@@ -186,7 +186,7 @@ def ranking_areas(
 
 
 def roc_auc(score: np.ndarray, member: np.ndarray) -> float:
-    "Area under the ROC curve of one class, see `areas`."
+    "Area under the ROC curve of one class, see `ranking_areas`."
     return float(ranking_areas(score, member)[0][0])
 
 # %% ../../nbs/10_evaluation/02_metrics.ipynb #cell-009x
@@ -346,7 +346,7 @@ def bootstrap_weights(
 
 # %% ../../nbs/10_evaluation/02_metrics.ipynb #cell-015xxx
 def day_metrics(
-    predictions: Predictions,  # objects with a known class (see `labelled`)
+    predictions: Predictions,  # objects with a known class (see `with_known_class`)
     level: str,  # 'root', 'level2' or 'leaf'
     index: int,  # position among `predictions.days`
     weights: np.ndarray,  # (n, m) sets of weights
@@ -408,7 +408,7 @@ METRIC_NAMES = {name: name.replace("_", " ") for name in METRICS} | {name: f"mac
 
 
 def summary_table(
-    table: pd.DataFrame,  # what `metrics` returns
+    table: pd.DataFrame,  # what `compute_metrics` returns
     names: Sequence[str] = ("f1", "accuracy"),  # which of `METRICS`
     decimals: int = 3,  # digits after the point
 ) -> pd.DataFrame:  # rows = days; columns = level × metric, the macro averages

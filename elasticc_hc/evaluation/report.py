@@ -228,11 +228,11 @@ def _wipe(
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-013x
 def _draw_days(
     predictions: Predictions,  # objects with a known class
-    table: pd.DataFrame,  # what `metrics` returns
+    table: pd.DataFrame,  # what `compute_metrics` returns
     folder: Path,
     published: bool,  # ORACLE's values beside
 ) -> None:
-    "What depends on the predictions alone, beyond what `evaluate` draws."
+    "What depends on the predictions alone, beyond what `write_metrics` draws."
     tree = predictions.taxonomy
     save_figure(plot_by_day(table, tree if published else None), folder / "by_day.png")
     save_figure(plot_class_by_day(table, tree).figure, folder / "class_by_day.png")
@@ -246,7 +246,7 @@ def _draw_days(
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-014x
 def _draw_properties(
     predictions: Predictions,  # objects with a known class
-    curves: LightCurves,  # in their order, see `curves_of`
+    curves: LightCurves,  # in their order, see `curves_of_predictions`
     folder: Path,
 ) -> None:
     "What depends on the properties of the objects."
@@ -299,7 +299,7 @@ REPORT_FIGURES = {
 
 def _class_table(
     predictions: Predictions,  # objects with a known class
-    table: pd.DataFrame,  # what `metrics` returns
+    table: pd.DataFrame,  # what `compute_metrics` returns
 ) -> pd.DataFrame:
     "One row per leaf: objects, F1 on some days, the last precision and recall, days until P > 0.75."
     tree, days = predictions.taxonomy, [day for day in TABLE_DAYS if day in np.asarray(predictions.days)]
@@ -313,7 +313,7 @@ def _class_table(
 
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-018
 def _cards_html(
-    objects: pd.DataFrame,  # what `draw_extremes` returns
+    objects: pd.DataFrame,  # what `draw_extreme_cards` returns
     folder: Path,
 ) -> str:
     "A table that leads to the cards, and the cards."
@@ -336,10 +336,10 @@ def _provenance_html(
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-019
 def write_report(
     predictions: Predictions,  # objects with a known class
-    table: pd.DataFrame,  # what `metrics` returns
+    table: pd.DataFrame,  # what `compute_metrics` returns
     folder: Path,  # with the figures
     made: Mapping,  # what `provenance` returns; may be empty
-    objects: pd.DataFrame | None = None,  # what `draw_extremes` returns
+    objects: pd.DataFrame | None = None,  # what `draw_extreme_cards` returns
 ) -> None:
     "Write report.html, one file that needs no other."
     summary = summary_table(table)
@@ -374,7 +374,7 @@ def write_evaluation(
     overwrite: bool = False,  # replace the files of an earlier evaluation
     draws: int = 200,  # bootstrap draws for the intervals; 0: none
     cards: int = 20,  # of the worst and of the best objects
-) -> pd.DataFrame:  # what `metrics` returns
+) -> pd.DataFrame:  # what `compute_metrics` returns
     "Write predictions, tables, figures, cards and report.html; the folder is complete or it is not there."
     with results_folder(out, overwrite) as folder:
         known = with_known_class(predictions)

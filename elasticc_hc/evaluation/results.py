@@ -73,7 +73,7 @@ def provenance(
 
 # %% ../../nbs/10_evaluation/05_results.ipynb #cell-008
 def read_provenance(
-    results: str | Path,  # folder that `write_dossier` wrote
+    results: str | Path,  # folder that `evaluate` wrote
 ) -> dict:
     "How results were made; FileNotFoundError or ValueError where the folder is none, or of another version."
     path = Path(results) / "provenance.json"
@@ -133,11 +133,11 @@ def _save_axes(
 # %% ../../nbs/10_evaluation/05_results.ipynb #cell-011x
 def _draw_results(
     predictions: Predictions,  # node probabilities at every day, with the truth
-    table: pd.DataFrame,  # what `metrics` returns
+    table: pd.DataFrame,  # what `compute_metrics` returns
     folder: Path,  # existing
     days: Sequence[float],  # days to draw confusion matrices and reliability at
 ) -> None:
-    "The figures of `evaluate`."
+    "The figures of `write_metrics`."
     ax = Figure((6.5, 4), layout="constrained").add_subplot()
     _save_axes(plot_metric_by_day(table, ax=ax), folder / "macro_f1.png")
     for name in ("confusion", "reliability"):
@@ -158,7 +158,7 @@ def write_metrics(
     overwrite: bool = False,  # replace the files of an earlier evaluation
     days: Sequence[float] = (1, 8, 64, 1024),  # confusion matrices and reliability are drawn at these, where predicted
     draws: int = 200,  # bootstrap draws for the intervals; 0: none
-) -> pd.DataFrame:  # what `metrics` returns
+) -> pd.DataFrame:  # what `compute_metrics` returns
     "Write predictions, metrics (CSV and Parquet), macro F1 against days, confusion matrices and reliability diagrams."
     with results_folder(out, overwrite) as folder:
         table = compute_metrics(predictions, draws)
@@ -225,9 +225,9 @@ def compare_runs(
 
 # %% ../../nbs/10_evaluation/05_results.ipynb #cell-012xx
 def plot_differences(
-    table: pd.DataFrame,  # what `compare` returns
+    table: pd.DataFrame,  # what `compare_runs` returns
     run: str,  # one of its runs
-    metric: str = "f1",  # one of `COMPARED`
+    metric: str = "f1",  # one of `COMPARED_METRICS`
     ax: Axes | None = None,  # a new figure if None
 ) -> Axes:
     "The difference of a metric at three levels against the days, with its interval."

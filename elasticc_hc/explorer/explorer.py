@@ -48,7 +48,7 @@ def write_png(
     level: str,  # one of `LEVELS`
     cut: float | None,  # day of the cut
 ) -> Path:
-    "The card as an image; PDF and SVG come from `plot_card`."
+    "The card as an image; PDF and SVG come from `plot_object_card`."
     import matplotlib.pyplot as plt
 
     axes = plot_object_card(source, story, level, cut)

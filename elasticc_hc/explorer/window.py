@@ -152,7 +152,7 @@ def filter_widgets(
 
 # %% ../../nbs/11_explorer/04_window.ipynb #cell-011
 def filter_conditions(
-    chosen: SimpleNamespace,  # from `filters`
+    chosen: SimpleNamespace,  # from `filter_widgets`
 ) -> dict:  # keyword arguments of `Catalogue.choose`
     "What the controls say; a range at its full width says nothing."
     said = {name: getattr(chosen, name).value for name in ("model", "leaf", "predicted", "right")}

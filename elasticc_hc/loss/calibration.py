@@ -104,7 +104,7 @@ def fit_calibration(
     days: torch.Tensor,  # (n, k) days from the trigger to the last detection seen
     detections: torch.Tensor,  # (n, k) how many detections have been seen
     taxonomy: Taxonomy,
-    price: float = 1.0,  # of a log temperature of 1, in units of the surprise of one object
+    penalty: float = 1.0,  # of a log temperature of 1, in units of the surprise of one object
     phase_penalty: float = 4.0,  # of a log temperature that varies by 1 with the phase
     offset_penalty: float | None = 1.0,  # of an offset of 1; None: temperatures alone
     offset_phase_penalty: float = 2.0,  # of an offset that varies by 1 with the phase
@@ -118,7 +118,7 @@ def fit_calibration(
     offsets = torch.zeros(len(groups), phases.shape[-1], dtype=torch.float64, requires_grad=offset_penalty is not None)
     tilted = torch.from_numpy((taxonomy.depths > 1) | (taxonomy.depths.max() == 1)).double()[:, None]
     varies = torch.arange(phases.shape[-1]) > 0
-    prices = torch.where(varies, phase_penalty, price), torch.where(varies, offset_phase_penalty, offset_penalty or 0.0)
+    penalties = torch.where(varies, phase_penalty, penalty), torch.where(varies, offset_phase_penalty, offset_penalty or 0.0)
     free = [rows, offsets] if offset_penalty is not None else [rows]
     optimizer = torch.optim.LBFGS(free, max_iter=150, line_search_fn="strong_wolfe")
 
@@ -126,7 +126,7 @@ def fit_calibration(
         optimizer.zero_grad()
         scaled = logits * (-(phases @ rows.T)).exp()[..., groups] + phases @ (offsets * tilted).T
         value = -(log_conditionals(scaled, groups) * on_path).sum() / logits.shape[1]
-        value = value + (prices[0] * rows**2).sum() + (prices[1] * offsets**2).sum()
+        value = value + (penalties[0] * rows**2).sum() + (penalties[1] * offsets**2).sum()
         value.backward()
         return value
 

@@ -80,7 +80,7 @@ class Photosphere(Source):
     ln_r2: np.ndarray  # (n, STEPS) ln of the squared radius in units of 1e15 cm
     start: np.ndarray  # (n,) days
     scale: np.ndarray  # (n,) days
-    kind: str = "plain"  # one of `KINDS`
+    kind: str = "plain"  # one of `SPECTRUM_KINDS`
     lines: tuple = ()  # of (rest wavelength, width), Angstrom
     depth: np.ndarray | None = None  # (n, n_lines, STEPS) relative depth; positive is emission
 
@@ -232,7 +232,7 @@ def photosphere_of_magnitudes(
     mag: np.ndarray,  # (n, STEPS) magnitudes in r at rest, any zero point
     ln_t: np.ndarray,  # (n, STEPS) ln of the temperature in K
     scale: np.ndarray,  # (n,) days, of the grid
-    kind: str,  # one of `KINDS`
+    kind: str,  # one of `SPECTRUM_KINDS`
     **lines,  # `lines` and `depth` of the photosphere
 ) -> Photosphere:
     "A photosphere of this temperature whose r light curve at rest has this shape."

@@ -62,7 +62,7 @@ DUST_LAWS = {  # scale of the exponential and of the half-Gaussian, mag; share o
 def host_dust(
     rng: np.random.Generator,
     n: int,  # how many
-    law: str,  # key of `DUST`
+    law: str,  # key of `DUST_LAWS`
 ) -> np.ndarray:  # (n,) A_V, mag
     "Extinction by the dust of the host."
     tau, sigma, share = DUST_LAWS[law]

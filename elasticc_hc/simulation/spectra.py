@@ -66,7 +66,7 @@ def planck(
 
 
 def spectral_suppression(
-    kind: str,  # one of `KINDS`
+    kind: str,  # one of `SPECTRUM_KINDS`
     wavelength: np.ndarray,  # rest frame, Angstrom
     temperature: np.ndarray,  # K
 ) -> np.ndarray:  # between 0 and 1
@@ -85,7 +85,7 @@ def spectral_suppression(
 # %% ../../nbs/07_simulation/03_spectra.ipynb #cell-010
 @cache
 def blackbody_table(
-    kind: str = "plain",  # one of `KINDS`
+    kind: str = "plain",  # one of `SPECTRUM_KINDS`
 ) -> np.ndarray:  # (6, len(LN_1PZ), len(LN_T)) ln FLUXCAL
     "ln FLUXCAL at 10 pc of a sphere of 1e15 cm in each band."
     wavelength, weights = passbands()
