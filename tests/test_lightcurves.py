@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "data" / "elasticc2_train_01_1percent"
 SAMPLE = ROOT / "nbs" / "data" / "plasticc_sample.parquet"
 POLICIES = {"alerts": ("saturated", "before_trigger", "after_last_detection"), "all": ("saturated",)}
+pytestmark = pytest.mark.filterwarnings("ignore:none of the")
 FLAGS = (0, 0, 0, SATURATED, DETECTED, DETECTED, DETECTED | TRIGGER, DETECTED | SATURATED, 1)
 
 
@@ -27,13 +28,15 @@ def ragged(counts, rng, flags=FLAGS, ties=True):
     times = rng.integers(0, 8, n).astype(float) if ties else rng.permutation(10 * n)[:n] / 7
     owner = np.repeat(np.arange(len(counts)), counts)
     header = pd.DataFrame({"SNID": [f"object {i}" for i in range(len(counts))]})
+    band, flux = rng.integers(0, len(BANDS), n).astype(np.int8), rng.normal(0, 100, n).astype(np.float32)
+    order = np.lexsort((flux, band, times, owner))  # ties by band and flux, as the entrances put them
     return LightCurves(
         header,
         offsets,
-        60000 + times[np.lexsort((times, owner))],
-        rng.integers(0, len(BANDS), n).astype(np.int8),
+        60000 + times[order],
+        band[order],
         rng.choice(flags, n).astype(np.int32) if n else np.zeros(0, np.int32),
-        rng.normal(0, 100, n).astype(np.float32),
+        flux[order],
         rng.uniform(1, 9, n).astype(np.float32),
     )
 
@@ -216,7 +219,7 @@ def test_frames_come_back(curves, seed):
 
 
 @settings(deadline=None, max_examples=100)
-@given(curves(ties=False), st.integers(0, 2**32))
+@given(curves(), st.integers(0, 2**32))
 def test_shuffled_frames_come_back(curves, seed):
     frame = curves.to_frame().sample(frac=1, random_state=seed % 2**32)
     assert_same(LightCurves.from_frame(frame, curves.header), curves)
@@ -238,7 +241,9 @@ def test_parquet_comes_back_in_any_chunks(tmp_path_factory, curves, rows):
     path = tmp_path_factory.mktemp("curves") / "curves.parquet"
     pq.write_table(nested(curves), path, row_group_size=rows)
     assert_same(LightCurves.from_parquet(path), curves)
-    assert_same(LightCurves.from_parquet([path, path]), curves[np.tile(np.arange(len(curves)), 2)])
+    if len(curves):
+        with pytest.raises(ValueError, match="occurs 2 times"):
+            LightCurves.from_parquet([path, path])
 
 
 @settings(deadline=None, max_examples=50)
@@ -270,7 +275,8 @@ def test_choosing_objects_and_observations(curves, seed):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"FLUXCAL": np.nan}, "object object 0: FLUXCAL is not finite in 3 observation"),
+        ({"FLUXCAL": np.nan}, "object object 0: FLUXCAL is missing"),
+        ({"FLUXCAL": np.inf}, "object object 0: FLUXCAL is not finite in 3 observation"),
         ({"MJD": np.inf}, "object object 0: MJD is not finite"),
         ({"BAND": "w"}, "BAND has ['w']"),
         ({"SNID": "another"}, "object another has observations but no header row"),

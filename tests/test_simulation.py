@@ -232,7 +232,7 @@ def test_no_time_stamp(made):
         ({"per_model": 1, "models": ["SN1987A"]}, "SN1987A"),
         ({"per_model": 1, "survey": "ztf"}, "ztf"),
         ({"per_model": 1, "balance": "fair"}, "fair"),
-        ({"per_model": 1, "mode": "realistic"}, "realistic"),
+        ({"per_model": 1, "agn": "realistic"}, "realistic"),
         ({"per_model": 1, "jobs": 0}, "0 jobs"),
     ],
 )

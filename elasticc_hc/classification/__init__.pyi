@@ -37,6 +37,7 @@ from .runs import VALIDATION_FRACTION as VALIDATION_FRACTION
 from .runs import VALIDATION_SEED as VALIDATION_SEED
 from .runs import concatenate_predictions as concatenate_predictions
 from .runs import fit_folds as fit_folds
+from .runs import fold_parts as fold_parts
 from .runs import held_out_split as held_out_split
 from .runs import load_folds as load_folds
 from .runs import out_of_fold as out_of_fold

@@ -106,6 +106,8 @@ def to_broker(
     "Probabilities in a broker's form; ValueError names the row and node of what is no probability."
     if format not in BROKER_FORMATS:
         raise ValueError(f"format {format!r}: choose one of {', '.join(BROKER_FORMATS)}")
+    if np.ndim(probabilities) > 2:
+        raise ValueError(f"probabilities of shape {np.shape(probabilities)}: of one day, such as predictions.probabilities[:, k]")
     p = np.atleast_2d(validated_probabilities(probabilities, taxonomy))
     snid = [str(i) for i in range(len(p))] if snid is None else [str(s) for s in snid]
     if len(snid) != len(p):

@@ -7,6 +7,8 @@ __all__ = ['PRETRAINED', 'Predictions', 'HierarchicalClassifier', 'known_leaves'
 
 # %% ../../nbs/09_classification/02_classifier.ipynb #cell-003
 import json
+import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -22,7 +24,7 @@ from fastcore.basics import patch
 
 from .state import State, empty_state, update_state
 from ..conversion.parquet import atomic_write
-from ..lightcurves.lightcurves import LightCurves
+from ..lightcurves.lightcurves import LightCurves, ordered_days
 from ..loss.calibration import Calibration, apply_calibration, fit_calibration, leaf_rates, prior_from_counts, shift_prior
 from ..loss.loss import node_counts, node_probabilities
 from ..taxonomy.taxonomy import Taxonomy
@@ -35,10 +37,23 @@ class Predictions:
     "Probabilities of all nodes for many objects at several days since trigger."
 
     SNID: np.ndarray  # (n,) text
-    days: np.ndarray  # (n_days,) days since trigger, observer frame
+    days: np.ndarray  # (n_days,) days since trigger, observer frame, ascending
     probabilities: np.ndarray  # (n, n_days, n_nodes) float32
     truth: np.ndarray  # (n,) int64, node index of the true leaf, −1 where unknown
     taxonomy: Taxonomy
+
+    def __post_init__(self):
+        days, shape = np.asarray(self.days), np.shape(self.probabilities)
+        if shape != (len(self.SNID), days.size, len(self.taxonomy.nodes)) or len(self.truth) != len(self.SNID):
+            sizes = f"{len(self.SNID)} objects, {days.size} days, {len(self.taxonomy.nodes)} nodes, {len(self.truth)} true classes"
+            raise ValueError(f"probabilities of shape {shape} do not fit {sizes}")
+        ascending = ordered_days(days) if days.size else days
+        if len(ascending) < days.size:
+            raise ValueError(f"days {days.tolist()}: a day occurs twice")
+        order = np.argsort(days, kind="stable")
+        object.__setattr__(self, "days", ascending)
+        if (np.diff(order) < 0).any():
+            object.__setattr__(self, "probabilities", self.probabilities[:, order])
 
     def __len__(self):
         return len(self.SNID)
@@ -86,24 +101,34 @@ def to_parquet(self: Predictions, path: str | Path) -> None:
                "truth": pa.array(names[np.repeat(self.truth, n_days)], pa.string())}  # fmt: skip
     flat = self.probabilities.reshape(-1, len(self.taxonomy.nodes))
     columns |= dict(zip(self.taxonomy.nodes, flat.T, strict=True))
-    table = pa.table(columns).replace_schema_metadata({"taxonomy": json.dumps(self.taxonomy.to_dict())})
+    table = pa.table(columns).replace_schema_metadata({
+        "taxonomy": json.dumps(self.taxonomy.to_dict()), "days": json.dumps(self.days.tolist()),
+    })  # fmt: skip
     with atomic_write(path) as partial:
         pq.write_table(table, partial, compression="zstd")
 
 
 @patch(cls_method=True)
 def from_parquet(cls: Predictions, path: str | Path) -> Predictions:
-    "The inverse of `to_parquet`; ValueError names a file that holds something else."
+    "The inverse of `to_parquet`, whatever the order of the rows; ValueError names a file that holds something else."
     table = pq.read_table(path)
     if b"taxonomy" not in (table.schema.metadata or {}):
         raise ValueError(f"{path}: not a file of predictions (no taxonomy in its metadata)")
     taxonomy = Taxonomy.from_dict(json.loads(table.schema.metadata[b"taxonomy"]))
     days = np.unique(table["day"].to_numpy())
-    flat = np.stack([table[node].to_numpy() for node in taxonomy.nodes], axis=-1)
-    first = table.slice(0).take(np.arange(0, len(table), len(days)))
-    truth = [-1 if name is None else taxonomy.index(name) for name in first["truth"].to_pylist()]
-    probabilities = flat.reshape(-1, len(days), len(taxonomy.nodes)).astype(np.float32)
-    return cls(first["SNID"].to_numpy(zero_copy_only=False), days, probabilities, np.array(truth, dtype=np.int64), taxonomy)
+    days = np.array(json.loads(table.schema.metadata.get(b"days", "[]")), days.dtype) if not len(table) else days
+    names, first, row = np.unique(table["SNID"].cast(pa.string()).to_numpy(zero_copy_only=False).astype(str),
+                                  return_index=True, return_inverse=True)  # fmt: skip
+    order = np.argsort(first)
+    cell = np.argsort(order)[row] * len(days) + np.searchsorted(days, table["day"].to_numpy())
+    if len(table) != len(names) * len(days) or len(np.unique(cell)) < len(table):
+        raise ValueError(f"{path}: {len(table):,} rows are not one for each of {len(names):,} objects and {len(days)} days")
+    place = np.argsort(cell)
+    flat = np.stack([table[node].to_numpy() for node in taxonomy.nodes], axis=-1)[place]
+    truth = [-1 if name is None else taxonomy.index(name) for name in table["truth"].to_pylist()]
+    truth = np.array(truth, np.int64)[place][:: max(len(days), 1)]
+    probabilities = flat.reshape(len(names), len(days), len(taxonomy.nodes)).astype(np.float32)
+    return cls(names[order].astype(object), days, probabilities, truth, taxonomy)
 
 # %% ../../nbs/09_classification/02_classifier.ipynb #cell-010
 def _calibration_parts(
@@ -200,16 +225,21 @@ class HierarchicalClassifier:
 def known_leaves(
     curves: LightCurves,
     taxonomy: Taxonomy,
+    loud: bool = False,  # warn of labels that the tree does not know
 ) -> np.ndarray:  # (n,) int64
     "Leaf nodes from `ELASTICC_class`, −1 where it is missing or not in the taxonomy."
     truth = np.full(len(curves), -1)
-    if "ELASTICC_class" in curves.header:
-        models = curves.header["ELASTICC_class"].to_numpy(object)
-        for model in pd.unique(models[~pd.isna(models)]):
-            try:
-                truth[models == model] = taxonomy.node_of([model])[0]
-            except ValueError:
-                continue
+    if "ELASTICC_class" not in curves.header:
+        return truth
+    models, unknown = curves.header["ELASTICC_class"].to_numpy(object), {}
+    for model in pd.unique(models[~pd.isna(models)]):
+        try:
+            truth[models == model] = taxonomy.node_of([model])[0]
+        except ValueError:
+            unknown[str(model)] = int((models == model).sum())
+    if loud and unknown:
+        names = ", ".join(f"{name} ({count:,})" for name, count in list(unknown.items())[:5])
+        warnings.warn(f"labels that taxonomy {taxonomy.name} does not know, taken as unlabelled: {names}", stacklevel=3)
     return truth
 
 # %% ../../nbs/09_classification/02_classifier.ipynb #cell-015
@@ -230,15 +260,27 @@ def _check_curves(curves: LightCurves) -> None:
         raise TypeError(f"light curves are needed, not {type(curves).__name__}: {hint}")
 
 
+_PROCESS = []  # number of the process in which PyTorch has computed
+
+
+def _leave_parent_threads() -> None:
+    "One thread in a process that was forked after a prediction: the threads of PyTorch do not survive a fork (PyTorch #17199)."
+    if _PROCESS and _PROCESS[0] != os.getpid():
+        torch.set_num_threads(1)
+    _PROCESS[:] = [os.getpid()]
+
+
 @patch
 def predict(
     self: HierarchicalClassifier,
     curves: LightCurves,  # raw, as read; objects without a detection get no prediction
-    days: Sequence[float] = DAYS,  # days since trigger, observer frame, each ≥ 0
+    days: float | Sequence[float] = DAYS,  # days since trigger, observer frame; a set, see `ordered_days`
     prior: Mapping[str, float] | None = None,  # rates at nodes that cover every leaf once; the mix of the training by default
 ) -> Predictions:
     "Probabilities as they were at each day: after the last detection at or before it. Each curve is read once."
     _check_curves(curves)
+    _leave_parent_threads()
+    days = ordered_days(days)
     rates = None if prior is None else self._rates(prior)
     dataset = LightCurveDataset(curves, self.preprocessing)
     positions = positions_at_days(dataset, days)
@@ -247,7 +289,7 @@ def predict(
     if rates is not None:
         probabilities = shift_prior(probabilities, self.class_prior, rates, self.taxonomy)
     snid = dataset.curves.header["SNID"].astype(str).to_numpy(object)
-    return Predictions(snid, np.asarray(days), probabilities, known_leaves(dataset.curves, self.taxonomy), self.taxonomy)
+    return Predictions(snid, days, probabilities, known_leaves(dataset.curves, self.taxonomy, loud=True), self.taxonomy)
 
 
 @patch
@@ -266,9 +308,11 @@ def predict_detections(
 ) -> pd.DataFrame:  # one row per detection: SNID, MJD, day since trigger, a column per node
     "Probabilities after every detection, which is after every alert."
     _check_curves(curves)
+    _leave_parent_threads()
+    self.network.eval()
     dataset = LightCurveDataset(curves, self.preprocessing)
     seen = dataset.curves.select(dataset.curves.detected)
-    probabilities = torch.empty(seen.n_obs, len(self.taxonomy.nodes))
+    probabilities = torch.empty(seen.n_obs, len(self.taxonomy.nodes), dtype=torch.float32)
     first = torch.from_numpy(seen.offsets[:-1])
     for batch in batch_loader(dataset):
         rows, steps = batch.detected.nonzero(as_tuple=True)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Fold', 'VALIDATION_FRACTION', 'VALIDATION_SEED', 'FOLD_SEED', 'RUN_FILES', 'load_folds', 'fit_folds',
-           'concatenate_predictions', 'out_of_fold', 'held_out_split', 'train', 'predict']
+           'concatenate_predictions', 'out_of_fold', 'held_out_split', 'fold_parts', 'train', 'predict']
 
 # %% ../../nbs/09_classification/04_runs.ipynb #cell-003
 import shutil
@@ -98,12 +98,23 @@ def held_out_split(
     return curves[~held_out], load_into_memory(curves[held_out]) if pool else curves[held_out]
 
 # %% ../../nbs/09_classification/04_runs.ipynb #cfa45a30
+def fold_parts(
+    snids: Sequence[str],  # (n,) text
+    folds: int,  # parts
+) -> np.ndarray:  # (n,) int, the part of each object
+    "Parts by a hash of the SNID; ValueError where one is empty."
+    part = (split_value(snids, FOLD_SEED) * folds).astype(int)
+    if not np.bincount(part, minlength=folds).all():
+        raise ValueError(f"{folds} folds of {len(part):,} objects: one would be empty; ask for fewer")
+    return part
+
+
 def _fit_and_store_folds(
     data: str | Path | LightCurves, folds: int, run: Path, taxonomy: Taxonomy, options: Options, progress: Callable | None
 ) -> list[Fold]:
     "Networks of the same kind, each with the objects that it has not seen; their predictions go into the run's folder."
     curves = data if isinstance(data, LightCurves) else LightCurves.from_parquet(data)
-    part = (split_value(curves.header["SNID"], FOLD_SEED) * folds).astype(int)
+    part = fold_parts(curves.header["SNID"], folds)
     report = progress and (lambda k, row: progress(row, (k + 1) * options.epochs))
     found = fit_folds(curves, part, taxonomy, run / "folds", options, report)
     out_of_fold(found).to_parquet(run / "out_of_fold.parquet")
@@ -142,6 +153,12 @@ def train(
     chosen, out = choose_options(preset, options, seed=seed, epochs=epochs), Path(out)
     tree = taxonomy if isinstance(taxonomy, Taxonomy) else Taxonomy.from_yaml(taxonomy)
     training, held_out = held_out_split(data, pool)
+    if not len(held_out) or not len(training):
+        side = "left to train with" if len(held_out) else "held out"
+        name = "these light curves" if isinstance(data, LightCurves) else data
+        raise ValueError(f"{name}: no object is {side} (a tenth, by a hash of the SNID): too few objects")
+    if folds:
+        fold_parts([*training.header["SNID"], *held_out.header["SNID"]], folds)
     if overwrite and is_first():
         _remove_run(out)
     total = chosen.epochs * (1 + folds)

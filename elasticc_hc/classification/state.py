@@ -68,7 +68,8 @@ def empty_state(
     hidden = torch.zeros(0, 2 if a.encoder == "lstm" else 1, a.layers, a.hidden, dtype=dtype)
     none = np.zeros(0)
     snid = pd.Index(none, dtype="string[pyarrow]")
-    return State(snid, hidden, torch.zeros(0, len(p.static_columns)), none, none, none.astype(np.int32), np.zeros((0, 3), np.float32))
+    static = torch.zeros(0, len(p.static_columns), dtype=torch.float32)
+    return State(snid, hidden, static, none, none, none.astype(np.int32), np.zeros((0, 3), np.float32))
 
 # %% ../../nbs/09_classification/03_state.ipynb #cell-011
 def _add_objects(

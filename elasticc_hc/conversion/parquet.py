@@ -42,13 +42,13 @@ def atomic_write(
     path: str | Path,  # final name of the file or folder
 ):                     # -> the temporary name to write to
     "Write a file or a folder beside its final name; rename it when the block ends well, remove it when it does not."
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
+    target = Path(os.path.realpath(path))  # where a link leads to
+    partial = target.with_name(f".{target.name}.partial")
     _remove(partial)
     try:
         with disk_full_message(path):
             yield partial
-        os.replace(partial, path)
+        os.replace(partial, target)
     finally:
         _remove(partial)
 

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .fits import read_rows, to_arrow
-from .schema import LIGHTCURVE, is_leak, nest_columns, objects_schema
+from .schema import BAND_LETTERS, LIGHTCURVE, is_leak, nest_columns, objects_schema
 
 # %% ../../nbs/01_conversion/05_snana.ipynb #cell-006
 MODELS = (
@@ -257,9 +258,25 @@ def _light_curves(pair, head, phot, names, separator, snids):
     take = ~separator if in_order else rows  # the same rows; a mask is quicker
     columns = {name: _column(phot, theirs, pair.phot, take, band_name if name == "BAND" else str.strip)
                for name, theirs in names.items()}
-    columns |= {name: columns[name].cast(type) for name, type in LIGHTCURVE.items()}
+    columns |= {name: _cast(columns[name], type, name, pair.phot) for name, type in LIGHTCURVE.items()}
     _check_finite(columns, offsets, snids, pair.phot)
+    _check_bands(columns["BAND"], pair.phot)
     return nest_columns(offsets, columns), source
+
+
+def _cast(column, type, name, path):
+    "A column as its type in the table; raises ValueError with file and column where a value does not fit."
+    try:
+        return column.cast(type)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: column {name}: {str(error).splitlines()[0][:100]}") from None
+
+
+def _check_bands(bands, path):
+    "Raise ValueError for a passband that LSST does not have."
+    unknown = sorted(set(pc.unique(bands).to_pylist()) - {*BAND_LETTERS, "y"})
+    if unknown:
+        raise ValueError(f"{path}: column BAND has {unknown[:5]}: only the LSST passbands {', '.join(BAND_LETTERS)} are known")
 
 
 def _check_finite(columns, offsets, snids, path):

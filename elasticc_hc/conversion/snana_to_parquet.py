@@ -302,7 +302,7 @@ def convert(
     pairs = find_pairs(folder, _bad_pair_handler(bad, on_error))
     check_output_folder(folder, out, overwrite)
     options = {"all_columns": all_columns, "truth": truth, "on_error": on_error}
-    with staging_folder(out.absolute(), describe_input([*pairs, *(pair for pair, _ in bad)], options)) as work:
+    with staging_folder(out.resolve(), describe_input([*pairs, *(pair for pair, _ in bad)], options)) as work:
         with dask_cluster(scheduler) if scheduler else process_pool(jobs) as hands:
             report = conversion_manifest(folder, _manifests(pairs, bad, work, options, hands, progress), options, command)
         with atomic_write(work / MANIFEST_NAME) as partial:

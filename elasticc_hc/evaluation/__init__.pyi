@@ -106,6 +106,7 @@ from .metrics import summary_table as summary_table
 from .metrics import tree_distance as tree_distance
 from .metrics import with_known_class as with_known_class
 from .report import EXTREMES_NOTE as EXTREMES_NOTE
+from .report import Html as Html
 from .report import PAGE_SCRIPT as PAGE_SCRIPT
 from .report import PAGE_STYLE as PAGE_STYLE
 from .report import REPORT_FIGURES as REPORT_FIGURES

@@ -28,7 +28,7 @@ from .curves import plot_roc
 from .figures import draw_confusion, plot_metric_by_day, sibling_blocks, text_width
 from .metrics import LEVEL_NAMES, compute_metrics, confusions, day_index, with_known_class
 from .results import read_provenance, results_folder
-from ..lightcurves.lightcurves import LightCurves
+from ..lightcurves.lightcurves import LightCurves, ordered_days
 from ..taxonomy.taxonomy import LEVELS, Taxonomy
 
 # %% ../../nbs/10_evaluation/09_animation.ipynb #cell-008
@@ -236,7 +236,7 @@ def animate_predictions(
     with results_folder(out, overwrite) as folder:
         predictions = with_known_class(predictions)
         table = compute_metrics(predictions)
-        chosen = [day_index(predictions.days, day) for day in (predictions.days if days is None else days)]
+        chosen = [day_index(predictions.days, day) for day in (predictions.days if days is None else ordered_days(days))]
         shown = replace(
             predictions, days=predictions.days[chosen], probabilities=predictions.probabilities[:, chosen]
         )
@@ -270,7 +270,7 @@ def animate_object(
     overwrite: bool = False,  # replace the film of an earlier run
 ) -> Path:  # the GIF
     "Write OUT/day_0000.png … and OUT/NAME.gif; FileExistsError where `out` has content."
-    days, name = frame_days(evolution) if days is None else np.unique(days), Path(out).resolve().name
+    days, name = frame_days(evolution) if days is None else ordered_days(days), Path(out).resolve().name
     with results_folder(out, overwrite) as folder:
         frames = []
         for number, day in enumerate(days, start=1):

@@ -29,7 +29,10 @@ def curves_of_predictions(
     curves: LightCurves,  # that they were made from, in any order
 ) -> LightCurves:  # one per prediction, in their order
     "The light curves of predicted objects; ValueError names an object that is not there."
-    place = pd.Index(curves.header["SNID"].astype(str)).get_indexer(np.asarray(predictions.SNID).astype(str))
+    rows = pd.Index(curves.header["SNID"].astype(str))
+    if rows.has_duplicates:
+        raise ValueError(f"SNID {rows[rows.duplicated()][0]} occurs more than once among the light curves: give each object once")
+    place = rows.get_indexer(np.asarray(predictions.SNID).astype(str))
     if (place < 0).any():
         snid = predictions.SNID[int((place < 0).argmax())]
         raise ValueError(f"object {snid}: predicted, but not among the light curves; these are other data")

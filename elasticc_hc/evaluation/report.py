@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAGE_STYLE', 'PAGE_SCRIPT', 'SLIDER_FIGURES', 'TABLE_DAYS', 'EXTREMES_NOTE', 'REPORT_FIGURES', 'embedded_image',
-           'table_html', 'day_slider', 'html_page', 'label_problem', 'save_figure', 'write_report', 'write_evaluation',
-           'evaluate']
+           'Html', 'table_html', 'day_slider', 'html_page', 'label_problem', 'save_figure', 'write_report',
+           'write_evaluation', 'evaluate']
 
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-003
 import base64
@@ -64,10 +64,14 @@ def embedded_image(
     return f'<img id="{escape(name)}" alt="{escape(text)}" src="data:image/png;base64,{data}">'
 
 
+class Html(str):
+    "Text that is HTML already."
+
+
 def _table_cell(value) -> str:
     "One cell of a table: numbers in three digits that sort as numbers, text as it is, a dash for nothing."
     if isinstance(value, str):
-        return f"<td>{value if value.startswith('<a ') else escape(value)}</td>"
+        return f"<td>{value if isinstance(value, Html) else escape(value)}</td>"
     if value is None or value != value:
         return '<td data-value="-1e9">–</td>'
     shown = "never" if value == float("inf") else f"{int(value):,}" if float(value).is_integer() else f"{value:.3f}"
@@ -75,7 +79,7 @@ def _table_cell(value) -> str:
 
 
 def table_html(
-    table: pd.DataFrame,  # text may be a link that begins with '<a '
+    table: pd.DataFrame,  # text is escaped, `Html` is not
 ) -> str:
     "A table that sorts by a click on a column."
     head = "".join(f'<th><button type="button">{escape(str(name))}</button></th>' for name in table.columns)
@@ -173,6 +177,8 @@ def label_problem(
     if strangers:
         more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
         return f"class {strangers[0]}{more} is not in the tree {predictions.taxonomy.name}"
+    if not len(predictions):
+        return "no object has a detection" if len(curves) else "there are no objects"
     return "" if (predictions.truth >= 0).any() else "no object has a label (column ELASTICC_class)"
 
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-010x
@@ -317,7 +323,7 @@ def _cards_html(
     folder: Path,
 ) -> str:
     "A table that leads to the cards, and the cards."
-    links = [f'<a href="#{row.name}">{row.SNID}</a>' for row in objects[["name", "SNID"]].itertuples(index=False)]
+    links = [Html(f'<a href="#{row.name}">{escape(str(row.SNID))}</a>') for row in objects[["name", "SNID"]].itertuples(index=False)]
     shown = objects.drop(columns="name").assign(SNID=links)
     cards = "".join(
         f'<figure id="{row.name}">{embedded_image(folder / "cards" / f"{row.name}.png", f"{row.kind} object {row.SNID}")}</figure>'

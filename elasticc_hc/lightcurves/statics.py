@@ -4,22 +4,25 @@
 
 # %% auto #0
 __all__ = ['MISSING_CODES', 'HEADER_FEATURES', 'DEEP_FIELDS', 'FIELD_RADIUS_DEG', 'PLANE_LATITUDE_DEG', 'ENGINEERED_FEATURES',
-           'STATIC_COLUMNS', 'engineered_features', 'known_values', 'best_redshift', 'static_features']
+           'STATIC_COLUMNS', 'RANGES', 'LOOKALIKES', 'engineered_features', 'value_range', 'known_values',
+           'best_redshift', 'check_header', 'static_features']
 
 # %% ../../nbs/03_lightcurves/03_statics.ipynb #cell-003
+import re
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from .lightcurves import BANDS
+from ..conversion.schema import BAND_LETTERS
 
 # %% ../../nbs/03_lightcurves/03_statics.ipynb #cell-004
 MISSING_CODES = (-9.0, -99.0, -999.0, -9999.0, 999.0)
 HEADER_FEATURES = (
     "MWEBV", "MWEBV_ERR", "REDSHIFT_FINAL", "REDSHIFT_FINAL_ERR",
     "HOSTGAL_PHOTOZ", "HOSTGAL_PHOTOZ_ERR", "HOSTGAL_SPECZ", "HOSTGAL_SPECZ_ERR",
-    "HOSTGAL_SNSEP", "HOSTGAL_ELLIPTICITY", *(f"HOSTGAL_MAG_{band}" for band in BANDS),
+    "HOSTGAL_SNSEP", "HOSTGAL_ELLIPTICITY", *(f"HOSTGAL_MAG_{band}" for band in BAND_LETTERS),
 )  # fmt: skip
 
 # %% ../../nbs/03_lightcurves/03_statics.ipynb #cell-006
@@ -54,6 +57,42 @@ def engineered_features(
     return flags
 
 # %% ../../nbs/03_lightcurves/03_statics.ipynb #cell-009
+RANGES = {
+    r"(HOSTGAL2?_)?(REDSHIFT_\w+|PHOTOZ|SPECZ)(_ERR)?": (0.0, 20.0),
+    r"HOSTGAL2?_ZPHOT_Q\d+": (-1.0, 20.0),
+    r"HOSTGAL2?_MAG_\w": (5.0, 45.0),
+    r"HOSTGAL2?_MAGERR_\w": (0.0, 50.0),
+    r"MWEBV(_ERR)?": (0.0, 50.0),
+    r"HOSTGAL2?_(SNSEP|DDLR)": (0.0, 900.0),
+    r"HOSTGAL2?_ELLIPTICITY": (0.0, 2.0),
+    r"HOSTGAL2?_SQRADIUS": (0.0, 9000.0),
+    r"HOSTGAL2?_LOGMASS": (0.0, 20.0),
+    r"(HOSTGAL2?_)?RA": (-360.0, 360.0),
+    r"(HOSTGAL2?_)?DEC": (-90.0, 90.0),
+}  # of values that can be; both ends included
+
+
+def value_range(
+    name: str,  # of a header column
+) -> tuple[float, float]:
+    "Lowest and highest value that a column may hold; infinite where nothing is known of it."
+    return next((limits for pattern, limits in RANGES.items() if re.fullmatch(pattern, name)), (-np.inf, np.inf))
+
+
+def _as_numbers(values: pd.Series, name: str) -> np.ndarray:
+    "A header column as float64, NaN where missing; ValueError where it holds something else than numbers."
+    try:
+        return values.to_numpy(np.float64, na_value=np.nan)
+    except (TypeError, ValueError):
+        numbers = pd.to_numeric(values, errors="coerce")
+        wrong = (numbers.isna() & values.notna()).to_numpy()
+        if not wrong.any():
+            return numbers.to_numpy(np.float64, na_value=np.nan)
+        row = int(wrong.argmax())
+        found = f"column {name} of the header: {values.iloc[row]!r} in row {row}"
+        raise ValueError(f"{found} is not a number; leave it empty where unknown") from None
+
+
 def known_values(
     header: pd.DataFrame,
     name: str,
@@ -61,10 +100,11 @@ def known_values(
     "A header column as numbers, NaN where it is missing, coded as missing or not there at all."
     if name not in header:
         return np.full(len(header), np.nan)
-    values = header[name].to_numpy(np.float64, na_value=np.nan)
-    return np.where(np.isfinite(values) & ~np.isin(values, MISSING_CODES), values, np.nan)
+    values, (low, high) = _as_numbers(header[name], name), value_range(name)
+    known = np.isfinite(values) & ~np.isin(values, MISSING_CODES)
+    return np.where(known & (values >= low) & (values <= high), values, np.nan)
 
-
+# %% ../../nbs/03_lightcurves/03_statics.ipynb #352d2d96
 def best_redshift(
     header: pd.DataFrame,  # one row per object
     columns: Sequence[str] = ("HOSTGAL_SPECZ", "HOSTGAL_PHOTOZ", "REDSHIFT_FINAL", "REDSHIFT_HELIO"),  # in order of preference
@@ -75,6 +115,29 @@ def best_redshift(
         values = known_values(header, name)
         best = np.where(np.isnan(best) & (values > 0), values, best)
     return best
+
+# %% ../../nbs/03_lightcurves/03_statics.ipynb #c21bc4b5
+LOOKALIKES = {
+    "EBV": "MWEBV", "DECL": "DEC", "Z": "REDSHIFT_FINAL", "REDSHIFT": "REDSHIFT_FINAL", "Z_FINAL": "REDSHIFT_FINAL",
+    "SPECZ": "HOSTGAL_SPECZ", "ZSPEC": "HOSTGAL_SPECZ", "HOSTGAL_ZSPEC": "HOSTGAL_SPECZ", "PHOTOZ": "HOSTGAL_PHOTOZ",
+    "ZPHOT": "HOSTGAL_PHOTOZ", "HOSTGAL_ZPHOT": "HOSTGAL_PHOTOZ",
+}  # fmt: skip
+
+
+def check_header(
+    header: pd.DataFrame,  # one row per object
+) -> None:
+    "ValueError names a static column that holds no numbers; one warning where only look-alikes of the static columns are there."
+    known = [*HEADER_FEATURES, "RA", "DEC"]
+    for name in known:
+        if name in header and header[name].dtype.kind not in "fiub":
+            _as_numbers(header[name], name)
+    if any(name in header for name in known):
+        return
+    meant = {name: {k.upper(): k for k in known}.get(str(name).upper(), LOOKALIKES.get(str(name).upper())) for name in header}
+    found = ", ".join(f"{name} ({right}?)" for name, right in meant.items() if right)
+    if found:
+        warnings.warn(f"no static column is known by its name; rename what is meant: {found}", stacklevel=5)
 
 # %% ../../nbs/03_lightcurves/03_statics.ipynb #5bf79b0c
 def static_features(

@@ -155,8 +155,8 @@ def leaf_rates(
     "The share of every leaf; ValueError names a node that is unknown, covered twice or left out."
     nodes = np.array([taxonomy.index(name) for name in rates])
     for name, rate in rates.items():
-        if not (np.isfinite(rate) and rate >= 0):
-            raise ValueError(f"node {name}: a rate of {rate}; rates are finite and at least 0")
+        if isinstance(rate, str | bool) or not (np.isfinite(rate) and rate >= 0):
+            raise ValueError(f"node {name}: a rate of {rate!r}; rates are finite numbers of at least 0")
     below = taxonomy.paths[taxonomy.leaf_nodes][:, nodes] if len(nodes) else np.zeros((len(class_prior), 0), bool)
     for leaf, covered in zip(taxonomy.leaves, below.sum(axis=1), strict=True):
         if covered != 1:

@@ -9,10 +9,12 @@ from .drawing import node_rows as node_rows
 from .drawing import tree_html as tree_html
 from .taxonomy import LEVELS as LEVELS
 from .taxonomy import Node as Node
+from .taxonomy import RESERVED_NAMES as RESERVED_NAMES
 from .taxonomy import SHIPPED as SHIPPED
 from .taxonomy import Taxonomy as Taxonomy
 from .taxonomy import TreeArrays as TreeArrays
 from .taxonomy import TreeGroups as TreeGroups
+from .taxonomy import label_aliases as label_aliases
 from .taxonomy import node_from_dict as node_from_dict
 from .taxonomy import validated_models as validated_models
 from .taxonomy import validated_tree as validated_tree

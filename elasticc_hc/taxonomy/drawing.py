@@ -130,12 +130,13 @@ def draw_icicle(
     for node, (top, bottom) in enumerate(edges):
         width = last + 1 - depths[node] if node in taxonomy.leaf_nodes else 1
         color = taxonomy.colors[node]
-        ax.add_patch(Rectangle((depths[node], top), width, bottom - top, facecolor=color, edgecolor="white", lw=1))
-        if (bottom - top) * room >= fontsize:
-            number = "" if probabilities is None else f"  {float(probabilities[node]):.2f}"
+        block = ax.add_patch(Rectangle((depths[node], top), width, bottom - top, facecolor=color, edgecolor="white", lw=1))
+        if (height := (bottom - top) * room) >= fontsize:
+            gap = "\n" if height >= 3 * fontsize else "  "
+            number = "" if probabilities is None else f"{gap}{float(probabilities[node]):.2f}"
             ink = "white" if np.dot(to_rgb(color), (0.299, 0.587, 0.114)) < 0.6 else "black"
             style = {"color": ink, "va": "center", "fontsize": fontsize}
-            ax.text(depths[node] + 0.05, (top + bottom) / 2, taxonomy.nodes[node] + number, **style)
+            ax.text(depths[node] + 0.05, (top + bottom) / 2, taxonomy.nodes[node] + number, **style).set_clip_path(block)
     return ax
 
 # %% ../../nbs/02_taxonomy/03_drawing.ipynb #cell-022

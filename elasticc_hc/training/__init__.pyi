@@ -47,6 +47,7 @@ from .model import save_epoch as save_epoch
 from .model import source_commit as source_commit
 from .options import KIND_NAMES as KIND_NAMES
 from .options import OPTION_CHOICES as OPTION_CHOICES
+from .options import OPTION_LIMITS as OPTION_LIMITS
 from .options import ORACLE_STATICS as ORACLE_STATICS
 from .options import Options as Options
 from .options import PRESETS as PRESETS

@@ -24,7 +24,7 @@ from fastcore.basics import patch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..augmentation.augmentation import Windows, windows_by_days
-from ..lightcurves.lightcurves import BANDS, LightCurves, process
+from ..lightcurves.lightcurves import BANDS, LightCurves, process, ordered_days
 from ..lightcurves.statics import ENGINEERED_FEATURES, STATIC_COLUMNS, static_features
 from ..taxonomy.taxonomy import Taxonomy
 
@@ -306,11 +306,10 @@ DAYS = tuple(2**k for k in range(11))
 
 def positions_at_days(
     dataset: LightCurveDataset,  # of full curves
-    days: Sequence[float],  # days since trigger, each ≥ 0
-) -> torch.Tensor:  # (n, n_days) int64, index within each curve
-    "The observation at which the state speaks for each day; ValueError for a day before the trigger."
-    if not len(days) or min(days) < 0:
-        raise ValueError(f"days since trigger are {list(days)}: give at least one, and none below 0")
+    days: Sequence[float],  # days since trigger, see `ordered_days`
+) -> torch.Tensor:  # (n, n_days) int64, index within each curve, days ascending
+    "The observation at which the state speaks for each day; ValueError for what is no day."
+    days = ordered_days(days)
     return torch.from_numpy(windows_by_days(dataset.curves, days).length.reshape(len(dataset.curves), len(days)) - 1)
 
 # %% ../../nbs/08_training/02_dataset.ipynb #cell-032

@@ -16,13 +16,16 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..conversion.parquet import atomic_write
-from ..lightcurves.lightcurves import LightCurves
+from ..lightcurves.lightcurves import OBSERVATION_COLUMNS, LightCurves
+from ..lightcurves.statics import value_range
 from .dataset import CurvesOnDisk
 
 # %% ../../nbs/08_training/03_model.ipynb #cell-006
@@ -119,7 +122,7 @@ def build_network(
     "The network of this architecture, with fresh weights; ValueError for an unknown encoder."
     if architecture.encoder not in NETWORKS:
         raise ValueError(f"encoder {architecture.encoder!r}: choose one of {', '.join(NETWORKS)}")
-    return NETWORKS[architecture.encoder](architecture)
+    return NETWORKS[architecture.encoder](architecture).float()
 
 # %% ../../nbs/08_training/03_model.ipynb #cell-012
 def logits_at(
@@ -141,7 +144,7 @@ def predict_logits(
 ) -> torch.Tensor:  # (n, k, n_nodes) float32
     "The logits at the given observations of every curve, one pass each."
     network.eval()
-    logits = torch.empty(*positions.shape, network.architecture.n_nodes)
+    logits = torch.empty(*positions.shape, network.architecture.n_nodes, dtype=torch.float32)
     device = next(network.parameters()).device
     for batch in loader:
         steps = positions[batch.item]
@@ -150,6 +153,15 @@ def predict_logits(
     return logits
 
 # %% ../../nbs/08_training/03_model.ipynb #cell-022
+def _save_tensors(tensors: dict, path: Path) -> None:
+    "Write tensors; OSError names the file that could not be written."
+    try:
+        with atomic_write(path) as partial:
+            save_file(tensors, partial)
+    except SafetensorError as error:
+        raise OSError(f"{path}: could not be written ({error})") from None
+
+
 def save_checkpoint(
     folder: str | Path,  # made where it does not exist
     network: Network,
@@ -160,8 +172,7 @@ def save_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     description = json.dumps({"architecture": asdict(network.architecture), **parts}, indent=1)
-    with atomic_write(folder / "model.safetensors") as partial:
-        save_file(weights, partial)
+    _save_tensors(weights, folder / "model.safetensors")
     with atomic_write(folder / "checkpoint.json") as partial:
         partial.write_text(description, encoding="utf-8")
 
@@ -189,10 +200,25 @@ def load_checkpoint(
 def data_fingerprint(
     curves: LightCurves | CurvesOnDisk,
 ) -> str:  # 16 hexadecimal digits
-    "Which objects, with which classes, and with how many observations where they are in memory."
-    table = [curves.header[name] for name in ("SNID", "ELASTICC_class") if name in curves.header]
-    table = pd.concat(table, axis=1).assign(counts=getattr(curves, "counts", 0))
-    return hashlib.sha256(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes()).hexdigest()[:16]
+    "What training sees: identifiers, classes and static columns, and every observation; of curves on disk the bytes of the files."
+    digest = hashlib.sha256(pd.util.hash_pandas_object(_hashable(curves.header), index=False).to_numpy().tobytes())
+    if isinstance(curves, CurvesOnDisk):
+        digest.update(curves.chosen.tobytes())
+        for path in dict.fromkeys(path for path, _ in curves.groups):
+            with open(path, "rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+    else:
+        digest.update(curves.offsets.tobytes())
+        for name in OBSERVATION_COLUMNS:
+            digest.update(np.ascontiguousarray(getattr(curves, name)))
+    return digest.hexdigest()[:16]
+
+
+def _hashable(header: pd.DataFrame) -> pd.DataFrame:
+    "The columns that training sees, in an order of their own; what pandas cannot hash as text."
+    known = sorted(name for name in header if np.isfinite(value_range(str(name))[0]))
+    names = [*(name for name in ("SNID", "ELASTICC_class") if name in header), *known]
+    return header[names].astype({name: str for name in names if header[name].dtype == object})
 
 
 def source_commit() -> str | None:  # commit, with + where files differ from it; None where the package is not in a git checkout
@@ -217,7 +243,7 @@ def save_epoch(
     named = {f"{index}.{name}": value for index, state in moments["state"].items() for name, value in state.items()}
     latest = folder / f"{len(history):04d}"
     latest.mkdir(parents=True, exist_ok=True)
-    save_file(named, latest / "optimizer.safetensors")
+    _save_tensors(named, latest / "optimizer.safetensors")
     progress = {"history": history, "schedule": schedule.state_dict(), "groups": moments["param_groups"]}
     save_checkpoint(latest, network, **description, **progress)
     for older in folder.iterdir():

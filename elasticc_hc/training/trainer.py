@@ -10,7 +10,7 @@ __all__ = ['UNVARIED_EVERY', 'SUPERVISION', 'plot_history', 'live_history', 'is_
 # %% ../../nbs/08_training/05_trainer.ipynb #cell-003
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import date
 from functools import partial
@@ -28,6 +28,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from ..augmentation.augmentation import add_noise, compose, drop_observations, shift_redshift, windows_by_fraction
+from ..conversion.parallel import exclusive_lock
 from ..lightcurves.lightcurves import LightCurves
 from ..loss.loss import HierarchicalCrossEntropy, log_probabilities, node_counts
 from ..taxonomy.taxonomy import Taxonomy
@@ -234,6 +235,7 @@ class Trainer:
         self.preprocessing = fit_preprocessing(train, options.static_columns, options.keep, inputs=options.inputs)
         self.curves, self.validation = train, LightCurveDataset(validation, self.preprocessing, taxonomy)
         self.train = None if isinstance(train, CurvesOnDisk) else LightCurveDataset(train, self.preprocessing, taxonomy)
+        self.data = {"train": data_fingerprint(train), "validation": data_fingerprint(self.validation.curves)}
         leaf = leaf_labels(train, taxonomy) if self.train is None else self.train.leaf.numpy()
         self.size = len(leaf)
         self._check(leaf)
@@ -352,7 +354,7 @@ def description(self: Trainer) -> dict:
         "taxonomy": self.taxonomy.to_dict(),
         "options": asdict(self.options),
         "objects": {"train": self.size, "validation": len(self.validation)},
-        "data": {"train": data_fingerprint(self.curves), "validation": data_fingerprint(self.validation.curves)},
+        "data": self.data,
         "versions": {name: version(name) for name in ("elasticc_hc", "torch", "numpy")},
     }
 
@@ -366,15 +368,19 @@ def fit(
     progress: Callable[[dict], None] | None = None,  # called after each epoch with its row of the history
     device: str | None = None,  # `cpu` or `cuda`; a GPU where there is one by default
 ) -> pd.DataFrame:  # one row per epoch: loss, score, macro F1 at each day
-    "Train a network and leave the checkpoint of its best epoch in `out`."
+    "Train a network and leave the checkpoint of its best epoch in `out`; OSError where another run writes there."
     out = Path(out)
     if out.exists() and any(out.iterdir()) and not (out / "resume").is_dir():
         raise FileExistsError(f"{out}: exists and holds something other than a run; choose another folder")
     device = torch.device(device or own_device())
     torch.set_flush_denormal(True)
     torch.set_num_threads(options.threads)
-    with process_group(device):
+    with ExitStack() as held:
+        held.enter_context(process_group(device))
         trainer = Trainer(train, validation, taxonomy, options, device)
+        if is_first():
+            out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(exclusive_lock(out, out))
         trainer.history = restore_epoch(out / "resume", trainer.network, trainer.optimizer, trainer.schedule, trainer.description())
         while len(trainer.history) < options.epochs and not trainer.stopped_improving():
             trainer.run_epoch(out, progress)
