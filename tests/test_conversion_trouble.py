@@ -307,7 +307,7 @@ def _newer(head, phot):
     head["NAME_IAUC"], head["NAME_TRANSIENT"] = ("20A", np.full(n, "2011fe")), ("20A", head["SNID"][1])
     head["SIM_GENTYPE"] = head["SIM_TYPE_INDEX"] = "I", np.full(n, 10)
     bands = phot["BAND"][1]
-    phot["BAND"] = "20A", np.where(bands == "r", "CSP-r/b", bands)
+    phot["BAND"] = "20A", np.where(bands == "r", "LSST-r", bands)
     phot["IMGNUM"], phot["DETNUM"] = ("J", np.arange(rows)), ("J", np.full(rows, 3))
     phot["TEXPOSE"] = "E", np.full(rows, 30.0)
 
@@ -321,8 +321,14 @@ def test_newer_files(tmp_path):
     nested = table["lightcurve"].combine_chunks()
     assert {"IMGNUM", "CCDNUM", "TEXPOSE"} <= {part.name for part in nested.type}
     bands, before = (curves.field("BAND").values.to_pylist() for curves in (nested, plain["lightcurve"].combine_chunks()))
-    assert [band.replace("CSP-r/b", "r") for band in bands] == before
-    assert "CSP-r/b" in bands and "SIM_GENTYPE" in read_pair(pair, truth=True)[0].column_names
+    assert bands == before and "SIM_GENTYPE" in read_pair(pair, truth=True)[0].column_names
+
+
+def test_passbands_of_another_survey_are_refused(tmp_path):
+    def other(head, phot):
+        phot["BAND"] = "20A", np.where(phot["BAND"][1] == "r", "CSP-r/b", phot["BAND"][1])
+    pair = Pair("M", *write_pair(tmp_path, "other", sample(0, 9), other))
+    assert all(part in message(ValueError, read_pair, pair) for part in ("other_PHOT", "column BAND", "CSP-r/b"))
 
 
 def test_real_data(tmp_path, snana):

@@ -177,7 +177,7 @@ def test_dossier_is_complete_and_the_same_twice(predictions, curves, classifier,
     for name, levels in {"confusion": LEVELS, "roc": LEVELS, "precision": LEVELS, "redshift": LEVELS[1:]}.items():
         assert {f"{name}/{level}_day_{day:04g}.png" for level in levels for day in predictions.days} <= set(files)
     html = (tmp_path / "one/report.html").read_text(encoding="utf-8")
-    assert "x &lt; y" in html and "http" not in html
+    assert "x &lt; y" in html and "://" not in html
     objects = pd.read_csv(tmp_path / "one/objects.csv")
     assert all(f'<figure id="{name}">' in html and f'href="#{name}"' in html for name in objects.name)
 

@@ -365,6 +365,10 @@ def _order(given: dict, owner: np.ndarray) -> np.ndarray | None:
     same = owner[1:] == owner[:-1]
     if (owner[1:] >= owner[:-1]).all() and ((np.diff(given["MJD"]) > 0) | ~same).all():
         return None
+    order = np.lexsort((given["MJD"], owner))
+    times, owners = given["MJD"][order], owner[order]
+    if not ((times[1:] == times[:-1]) & (owners[1:] == owners[:-1])).any():
+        return order
     return np.lexsort((given["PHOTFLAG"], given["FLUXCALERR"], given["FLUXCAL"], given["BAND"], given["MJD"], owner))
 
 

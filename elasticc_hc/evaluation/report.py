@@ -324,7 +324,7 @@ def _cards_html(
 ) -> str:
     "A table that leads to the cards, and the cards."
     links = [Html(f'<a href="#{row.name}">{escape(str(row.SNID))}</a>') for row in objects[["name", "SNID"]].itertuples(index=False)]
-    shown = objects.drop(columns="name").assign(SNID=links)
+    shown = objects.drop(columns="name").assign(SNID=pd.Series(links, objects.index, dtype=object))
     cards = "".join(
         f'<figure id="{row.name}">{embedded_image(folder / "cards" / f"{row.name}.png", f"{row.kind} object {row.SNID}")}</figure>'
         for row in objects[["name", "kind", "SNID"]].itertuples(index=False)

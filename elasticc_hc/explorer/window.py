@@ -289,7 +289,7 @@ def _set_range(self: Window, end: float) -> None:
 @patch
 def clear(
     self: Window,
-    snid: str = "",  # name of the object that could not be shown
+    snid: str = "–",  # name of the object that could not be shown
 ) -> None:
     "Take everything out of the panels."
     columns = {"SNID": [], "MJD": [], "BAND": [], "PHOTFLAG": [], "FLUXCAL": [], "FLUXCALERR": []}
