@@ -118,9 +118,10 @@ test: $(DEV) ## run every notebook and test; the last line is "N passed, M faile
 slow: $(DEV) ## run the notebooks with their slow cells as well
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --flags slow --n_workers 2 --do_print --timing
 
-fuzz: $(DEV) ## the conversion against 2,000 damaged inputs and 400 kills; make test runs fewer
+fuzz: $(DEV) ## 2,000 damaged inputs and 400 kills of the conversion, 2,000 examples per property of the entrances; make test runs fewer
 	OMP_NUM_THREADS=1 $(BIN)/python tests/conversion_fuzz.py 2000
 	OMP_NUM_THREADS=1 ELASTICC_HC_KILLS=200 $(BIN)/python -m pytest -k random_moments tests/test_conversion_trouble.py
+	OMP_NUM_THREADS=1 ELASTICC_HC_EXAMPLES=2000 $(BIN)/python -m pytest -n 2 tests/test_entrances.py
 
 export: $(DEV) ## notebooks to elasticc_hc/, cleaned, and README.md
 	$(BIN)/nbdev_export

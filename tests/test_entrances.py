@@ -215,7 +215,7 @@ def test_days_are_a_set_in_order(classifier, few, days, random):
     predictions = classifier.predict(few, days)
     assert predictions.days.tolist() == sorted(set(days))
     for day in days:
-        np.testing.assert_array_equal(predictions.frame(day), classifier.predict(few, day).frame(day))
+        np.testing.assert_array_equal(predictions.frame(day), classifier.predict(few, [day]).frame(day))
     columns = list(range(len(predictions.days)))
     random.shuffle(columns)
     mixed = Predictions(predictions.SNID, predictions.days[columns], predictions.probabilities[:, columns], predictions.truth,
@@ -226,7 +226,7 @@ def test_days_are_a_set_in_order(classifier, few, days, random):
     pd.testing.assert_frame_equal(compute_metrics(mixed, 0), compute_metrics(predictions, 0))
 
 
-@pytest.mark.parametrize("days", [[], [-1], [np.nan], [np.inf], "8", ["8"], [True], [[1, 2]], None])
+@pytest.mark.parametrize("days", [[], [-1], [np.nan], [np.inf], "8", ["8"], [True], [[1, 2]], 5, None])
 def test_what_is_no_day_is_refused(classifier, few, days):
     with pytest.raises(ValueError, match="days since trigger"):
         classifier.predict(few, days)

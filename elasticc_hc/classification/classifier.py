@@ -274,7 +274,7 @@ def _leave_parent_threads() -> None:
 def predict(
     self: HierarchicalClassifier,
     curves: LightCurves,  # raw, as read; objects without a detection get no prediction
-    days: float | Sequence[float] = DAYS,  # days since trigger, observer frame; a set, see `ordered_days`
+    days: Sequence[float] = DAYS,  # days since trigger, observer frame; a set, see `ordered_days`
     prior: Mapping[str, float] | None = None,  # rates at nodes that cover every leaf once; the mix of the training by default
 ) -> Predictions:
     "Probabilities as they were at each day: after the last detection at or before it. Each curve is read once."

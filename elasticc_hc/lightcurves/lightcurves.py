@@ -312,12 +312,12 @@ def days(self: LightCurves) -> np.ndarray:
 
 # %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #1fda0157
 def ordered_days(
-    days: float | Sequence[float],  # days since trigger
+    days: Sequence[float],  # days since trigger
 ) -> np.ndarray:  # (k,) ascending, without repeats
     "Days as a set in order; ValueError where they are not finite numbers of at least 0, or none."
-    values = np.atleast_1d(np.asarray(days))
-    if values.dtype.kind not in "iuf" or values.ndim > 1:
-        raise ValueError(f"days since trigger are {days!r}: give numbers")
+    values = np.asarray(days)
+    if values.size and values.dtype.kind not in "iuf" or values.ndim != 1:
+        raise ValueError(f"days since trigger are {days!r}: give a list of numbers, such as [1, 8, 64]")
     if not len(values) or not np.isfinite(values).all() or values.min() < 0:
         raise ValueError(f"days since trigger are {values.tolist()}: give at least one, finite, and none below 0")
     return np.unique(values)
