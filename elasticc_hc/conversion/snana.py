@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from .fits import read_rows, to_arrow
 from .schema import BAND_LETTERS, LIGHTCURVE, is_leak, nest_columns, objects_schema
@@ -260,7 +259,6 @@ def _light_curves(pair, head, phot, names, separator, snids):
                for name, theirs in names.items()}
     columns |= {name: _cast(columns[name], type, name, pair.phot) for name, type in LIGHTCURVE.items()}
     _check_finite(columns, offsets, snids, pair.phot)
-    _check_bands(columns["BAND"], pair.phot)
     return nest_columns(offsets, columns), source
 
 
@@ -270,13 +268,6 @@ def _cast(column, type, name, path):
         return column.cast(type)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: column {name}: {str(error).splitlines()[0][:100]}") from None
-
-
-def _check_bands(bands, path):
-    "Raise ValueError for a passband that LSST does not have."
-    unknown = sorted(set(pc.unique(bands).to_pylist()) - {*BAND_LETTERS, "y"})
-    if unknown:
-        raise ValueError(f"{path}: column BAND has {unknown[:5]}: only the LSST passbands {', '.join(BAND_LETTERS)} are known")
 
 
 def _check_finite(columns, offsets, snids, path):
@@ -291,5 +282,9 @@ def _check_finite(columns, offsets, snids, path):
 def band_name(
     text: str,  # passband as SNANA writes it
 ) -> str:       # passband without spaces and without the survey's name; the case is kept
-    "Clean the name of a passband."
-    return text.strip().removeprefix("LSST-")
+    "Clean the name of a passband; ValueError where LSST has none of that name."
+    name = text.strip().removeprefix("LSST-")
+    if name not in (*BAND_LETTERS, "y"):
+        raise ValueError(f"{name!r} is no passband of LSST, which are {', '.join(BAND_LETTERS)}")
+    return name
+
