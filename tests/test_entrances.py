@@ -14,7 +14,7 @@ from test_lightcurves import SAMPLE, curves, nested
 
 from elasticc_hc import HierarchicalClassifier, LightCurves, LSSTSource, Predictions, Taxonomy
 from elasticc_hc.classification import conformal_sets, fit_thresholds
-from elasticc_hc.evaluation import compute_metrics, days_until_confident
+from elasticc_hc.evaluation import animate_predictions, compute_metrics, days_until_confident, write_evaluation
 from elasticc_hc.lightcurves import OBSERVATION_COLUMNS, RANGES, known_values, ordered_days, static_features
 
 EXAMPLES = int(os.environ.get("ELASTICC_HC_EXAMPLES", "60"))  # `make fuzz` runs 2,000
@@ -252,6 +252,26 @@ def test_predictions_come_back_from_a_file_in_any_order_of_rows(tmp_path_factory
         pq.write_table(table.slice(1), path)
         with pytest.raises(ValueError, match="not one for each"):
             Predictions.from_parquet(path)
+
+
+@pytest.mark.parametrize("rows", [[0], [0, 1], [0, 100]], ids=["one object", "one class", "two classes"])
+def test_few_objects_are_evaluated_and_drawn(classifier, tmp_path, rows):
+    curves = LightCurves.from_parquet(SAMPLE)[np.array(rows)]
+    predictions = classifier.predict(curves, [1, 8])
+    predictions.to_parquet(tmp_path / "p.parquet")
+    back = Predictions.from_parquet(tmp_path / "p.parquet")
+    write_evaluation(back, tmp_path / "results", curves, classifier, cards=1, draws=3)
+    animate_predictions(back, tmp_path / "a.gif")
+    assert (tmp_path / "results/report.html").is_file() and (tmp_path / "a.gif").stat().st_size > 1000
+
+
+def test_no_object_has_no_metrics_and_one_line_says_so(classifier, few, tmp_path):
+    predictions = classifier.predict(few[:0], [1, 8])
+    calls = compute_metrics, lambda p: write_evaluation(p, tmp_path / "results"), lambda p: animate_predictions(p, tmp_path / "a.gif")
+    for call in calls:
+        with pytest.raises(ValueError, match="none of the 0 objects has a true class"):
+            call(predictions)
+    assert not list(tmp_path.iterdir())
 
 
 # --- the network, and what the caller does to PyTorch ---

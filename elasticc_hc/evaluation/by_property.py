@@ -67,11 +67,12 @@ def redshift_bins(
     redshift: np.ndarray,  # (n,) NaN where unknown
     bins: int = 8,
 ) -> np.ndarray:  # (bins + 1,) edges
-    "Edges of bins with about as many objects each; ValueError where no redshift is known."
+    "Edges of bins with about as many objects each, 0.01 wide where there is one value; ValueError where no redshift is known."
     known = redshift[np.isfinite(redshift)]
     if not len(known):
         raise ValueError("no object has a redshift: nothing to draw against it")
-    return np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)))
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)))
+    return edges if len(edges) > 1 else edges[0] + np.array([0.0, 0.01])
 
 
 def by_redshift(
