@@ -331,6 +331,15 @@ def test_passbands_of_another_survey_are_refused(tmp_path):
     assert all(part in message(ValueError, read_pair, pair) for part in ("other_PHOT", "column BAND", "CSP-r/b"))
 
 
+@pytest.mark.parametrize(("name", "value"), [("MJD", 2460000.5), ("MJD", 1e18), ("FLUXCALERR", -1.0), ("FLUXCALERR", 0.0)])
+def test_what_cannot_be_is_refused(tmp_path, name, value):
+    def damage(head, phot):
+        phot[name][1][0] = value
+    pair = Pair("M", *write_pair(tmp_path, "bad", sample(0, 9), damage))
+    said = message(ValueError, read_pair, pair)
+    assert all(part in said for part in ("bad_PHOT", "object ", name))
+
+
 def test_real_data(tmp_path, snana):
     """No simulation, no truth: DATATYPE = DATA, no column SIM_*, a catalogue without PHOTFLAG bits."""
     def observed(head, phot):

@@ -89,6 +89,7 @@ from .schema import PHOT_COLUMNS as PHOT_COLUMNS
 from .schema import ROLES as ROLES
 from .schema import all_column_names as all_column_names
 from .schema import arrow_field as arrow_field
+from .schema import check_possible as check_possible
 from .schema import check_unique_ids as check_unique_ids
 from .schema import checked_observations as checked_observations
 from .schema import column_info as column_info

@@ -6,8 +6,8 @@
 __all__ = ['OBJECT_COLUMNS', 'LEAK_COLUMNS', 'HOST_COLUMNS', 'PHOT_COLUMNS', 'LIGHTCURVE', 'BAND_LETTERS', 'MJD_RANGE',
            'DETECTED_BIT', 'OBSERVATION_DTYPES', 'ROLES', 'DICTIONARY_COLUMNS', 'Column', 'column_info', 'is_leak',
            'arrow_field', 'lightcurve_field', 'objects_schema', 'nest_columns', 'observation_counts',
-           'conform_to_schema', 'text_ids', 'check_unique_ids', 'checked_observations', 'data_dictionary',
-           'all_column_names']
+           'conform_to_schema', 'text_ids', 'check_unique_ids', 'check_possible', 'checked_observations',
+           'data_dictionary', 'all_column_names']
 
 # %% ../../nbs/01_conversion/02_schema.ipynb #cell-003
 import re
@@ -331,6 +331,20 @@ def _band_codes(values, owner: Callable) -> np.ndarray:
     return np.where(codes == len(BAND_LETTERS), BAND_LETTERS.index("Y"), codes).astype(np.int8)
 
 # %% ../../nbs/01_conversion/02_schema.ipynb #447dc115
+def check_possible(
+    mjd: np.ndarray,  # (n_obs,) finite
+    error: np.ndarray,  # (n_obs,) FLUXCALERR, finite
+    owner: Callable,  # name of an observation's object, from its position
+) -> None:
+    "ValueError names the object of a time that is no modified Julian date, or of an error that is not above zero."
+    if (bad := (mjd < MJD_RANGE[0]) | (mjd > MJD_RANGE[1])).any():
+        time = mjd[bad.argmax()]
+        hint = "; Julian dates are 2,400,000.5 days more than MJD" if 2_400_000 < time < 2_600_000 else ""
+        raise ValueError(f"{owner(bad.argmax())}: MJD is {time:g}, not a modified Julian date between 10,000 and 100,000{hint}")
+    if (bad := error <= 0).any():
+        raise ValueError(f"{owner(bad.argmax())}: FLUXCALERR is {error[bad.argmax()]:g}; an error is above zero")
+
+
 def checked_observations(
     columns: dict,  # (n_obs,) arrays of any kind by name: MJD, BAND, PHOTFLAG, FLUXCAL, FLUXCALERR
     owner: np.ndarray,  # (n_obs,) position of each observation's object
@@ -341,14 +355,7 @@ def checked_observations(
         return f"object {snids[int(owner[row])]}"
 
     given = {key: _band_codes(columns[key], name) if key == "BAND" else _numbers(columns[key], key, name) for key in OBSERVATION_DTYPES}
-    early, late = given["MJD"] < MJD_RANGE[0], given["MJD"] > MJD_RANGE[1]
-    if (bad := early | late).any():
-        row = int(bad.argmax())
-        hint = "; Julian dates are 2,400,000.5 days more than MJD" if 2_400_000 < given["MJD"][row] < 2_600_000 else ""
-        raise ValueError(f"{name(row)}: MJD is {given['MJD'][row]:g}, not a modified Julian date between 10,000 and 100,000{hint}")
-    if (bad := given["FLUXCALERR"] <= 0).any():
-        row = int(bad.argmax())
-        raise ValueError(f"{name(row)}: FLUXCALERR is {given['FLUXCALERR'][row]:g}; an error is above zero")
+    check_possible(given["MJD"], given["FLUXCALERR"], name)
     order = _order(given, owner)
     if order is not None:
         given, owner = {key: values[order] for key, values in given.items()}, owner[order]

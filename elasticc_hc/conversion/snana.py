@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from .fits import read_rows, to_arrow
-from .schema import BAND_LETTERS, LIGHTCURVE, is_leak, nest_columns, objects_schema
+from .schema import BAND_LETTERS, LIGHTCURVE, check_possible, is_leak, nest_columns, objects_schema
 
 # %% ../../nbs/01_conversion/05_snana.ipynb #cell-006
 MODELS = (
@@ -258,7 +258,7 @@ def _light_curves(pair, head, phot, names, separator, snids):
     columns = {name: _column(phot, theirs, pair.phot, take, band_name if name == "BAND" else str.strip)
                for name, theirs in names.items()}
     columns |= {name: _cast(columns[name], type, name, pair.phot) for name, type in LIGHTCURVE.items()}
-    _check_finite(columns, offsets, snids, pair.phot)
+    _check_numbers(columns, offsets, snids, pair.phot)
     return nest_columns(offsets, columns), source
 
 
@@ -270,13 +270,16 @@ def _cast(column, type, name, path):
         raise ValueError(f"{path}: column {name}: {str(error).splitlines()[0][:100]}") from None
 
 
-def _check_finite(columns, offsets, snids, path):
-    "Raise ValueError for an observation whose time, flux or error is not a number."
-    for name in ("MJD", "FLUXCAL", "FLUXCALERR"):
-        finite = np.isfinite(columns[name].to_numpy())
-        if not finite.all():
-            i = int(np.searchsorted(offsets, np.argmin(finite), side="right")) - 1
-            raise ValueError(f"{path}: object {snids[i]}: {name} is not a finite number")
+def _check_numbers(columns, offsets, snids, path):
+    "Raise ValueError for an observation whose time, flux or error is not a number, or cannot be."
+    def owner(row):
+        return f"{path}: object {snids[int(np.searchsorted(offsets, row, side='right')) - 1]}"
+
+    values = {name: columns[name].to_numpy() for name in ("MJD", "FLUXCAL", "FLUXCALERR")}
+    for name, numbers in values.items():
+        if not (finite := np.isfinite(numbers)).all():
+            raise ValueError(f"{owner(np.argmin(finite))}: {name} is not a finite number")
+    check_possible(values["MJD"], values["FLUXCALERR"], owner)
 
 # %% ../../nbs/01_conversion/05_snana.ipynb #cell-034
 def band_name(
