@@ -42,6 +42,7 @@ from .fits import row_dtype as row_dtype
 from .fits import table_header as table_header
 from .fits import table_layout as table_layout
 from .fits import to_arrow as to_arrow
+from .parallel import LAST_TASKS_S as LAST_TASKS_S
 from .parallel import MANIFEST_NAME as MANIFEST_NAME
 from .parallel import SerialExecutor as SerialExecutor
 from .parallel import check_output_folder as check_output_folder
