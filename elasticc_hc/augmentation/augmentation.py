@@ -17,7 +17,7 @@ import pandas as pd
 from fastcore.basics import patch
 from scipy.special import erf
 
-from ..lightcurves.lightcurves import BANDS, DETECTED, TRIGGER, LightCurves
+from ..lightcurves.lightcurves import BANDS, DETECTED, TRIGGER, LightCurves, ordered_days
 from ..lightcurves.statics import best_redshift, known_values
 
 # %% ../../nbs/05_augmentation/02_augmentation.ipynb #cell-006
@@ -65,9 +65,10 @@ def _stop_at(
 
 def windows_by_days(
     curves: LightCurves,  # processed
-    days: Sequence[float],  # days since trigger at which to look, observer frame
+    days: Sequence[float],  # days since trigger at which to look, observer frame; a set, see `ordered_days`
 ) -> Windows:
-    "A window of every object at each of the days, object by object."
+    "A window of every object at each of the days, object by object; ValueError for what is no day."
+    days = ordered_days(days)
     owner = np.repeat(np.arange(len(curves)), len(days))
     stop = np.stack([_stop_at(curves, day) for day in days], axis=1).ravel()
     return _ending_at_detections(curves, owner, stop)

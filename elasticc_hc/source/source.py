@@ -25,6 +25,7 @@ from elasticc_hc.lightcurves.lightcurves import (
     OBSERVATION_COLUMNS,
     POLICIES,
     LightCurves,
+    ordered_days,
     process,
     thumbnail_svg,
 )
@@ -336,14 +337,12 @@ def plot_tree(
 @patch
 def windows(
     self: LSSTSource,
-    days: Sequence[float],  # days since trigger, each ≥ 0
-) -> list[LSSTSource]:  # one for each day
-    "The source as it was seen at each day; ValueError where nothing had been detected by then."
+    days: Sequence[float],  # days since trigger; a set, see `ordered_days`
+) -> list[LSSTSource]:  # one for each day, ascending
+    "The source as it was seen at each day; ValueError for what is no day, and for a source without a trigger."
     if not self.is_detected:
         raise ValueError(f"object {self.SNID} has no detection, so no trigger to count days from")
-    if min(days, default=0) < 0:
-        raise ValueError(f"object {self.SNID}: nothing had been detected by day {min(days):g}")
-    return [LSSTSource(self.curves.select(self.curves.days <= day)) for day in days]
+    return [LSSTSource(self.curves.select(self.curves.days <= day)) for day in ordered_days(days)]
 
 # %% ../../nbs/04_source/03_source.ipynb #cell-054
 @patch
