@@ -18,6 +18,7 @@ from typing import Annotated
 
 import pandas as pd
 import typer
+from pyarrow.dataset import dataset
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -270,7 +271,7 @@ def predict(
 ):
     "Write the probability of every class, for every object and day, as Parquet."
     predictions = elasticc_hc.predict(run, data, out, days=days, prior=_rates(prior), overwrite=overwrite)
-    silent = len(elasticc_hc.LightCurves.from_parquet(data, columns=[])) - len(predictions)
+    silent = dataset(data).count_rows() - len(predictions)
     print(f"{len(predictions):,} objects classified, {silent:,} without a detection left out; predictions in {out}")
 
 

@@ -134,7 +134,7 @@ def plot_roc(
     day: float,  # days since the first detection, one of `predictions.days`
     axes: Sequence[Axes] | None = None,  # one per family (see `sibling_blocks`); a new figure if None
     size: float = 8,  # font size, points
-    curves: pd.DataFrame | None = None,  # what `roc_curves` returns for this level and day, where it is at hand
+    curves: pd.DataFrame | None = None,  # what `roc_curves` returns for this level and day, if computed already
 ) -> np.ndarray:  # the axes, one per family
     "ROC curves of a level at one day: log false-positive axis, small multiples by parent."
     low = 10.0 ** -np.clip(np.floor(np.log10(max((np.asarray(predictions.truth) >= 0).sum(), 1))), 2, 4)
@@ -219,7 +219,7 @@ def plot_pr(
     day: float,  # days since the first detection, one of `predictions.days`
     axes: Sequence[Axes] | None = None,  # one per family (see `sibling_blocks`); a new figure if None
     size: float = 8,  # font size, points
-    curves: pd.DataFrame | None = None,  # what `pr_curves` returns for this level and day, where it is at hand
+    curves: pd.DataFrame | None = None,  # what `pr_curves` returns for this level and day, if computed already
 ) -> np.ndarray:  # the axes, one per family
     "Precision against recall of a level at one day: log recall axis, small multiples by parent."
     curves = pr_curves(rankings(predictions, level, day)) if curves is None else curves
