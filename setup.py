@@ -25,7 +25,7 @@ setup(
     packages=find_packages(include=[package, f"{package}.*"]),
     package_data={package: ["py.typed", "**/*.pyi", "taxonomies/*.yaml", "pretrained/**/*", "simulation/tables/*"]},
     install_requires=settings["requirements"].split(),
-    extras_require={extra: settings[f"{extra}_requirements"].split() for extra in ("dev", "bench", "dask", "hats")},
+    extras_require={extra: settings[f"{extra}_requirements"].split() for extra in ("dev", "bench", "dask", "hats", "stream")},
     entry_points={
         "console_scripts": settings["console_scripts"].split(),
         "nbdev": [f"{package}={package}._modidx:d"],

@@ -21,7 +21,7 @@ PUBLIC = {
     "taxonomy.taxonomy": ["Taxonomy"],
     "classification.classifier": ["HierarchicalClassifier", "Predictions"],
     "classification.runs": ["predict", "train"],
-    "conversion.archives": ["download"],
+    "conversion.downloads": ["download"],
     "conversion.class_summary": ["summary"],
     "conversion.plasticc_set": ["plasticc"],
     "conversion.snana_to_parquet": ["convert"],

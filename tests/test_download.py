@@ -20,7 +20,8 @@ import pytest
 
 from elasticc_hc.cli import main
 from elasticc_hc.conversion import archives as module
-from elasticc_hc.conversion.archives import DATASETS, download, fetch_archive, fetch_file, unpack
+from elasticc_hc.conversion.archives import fetch_archive, fetch_file, unpack
+from elasticc_hc.conversion.downloads import DATASETS, download
 
 QUICK = {"pause": 0.001, "timeout": 0.3}
 
@@ -467,4 +468,4 @@ def test_wrong_use(server, tmp_path, monkeypatch, capsys, words, code):
 
 
 def test_the_address_is_the_one_of_oracle():
-    assert DATASETS["elasticc2"].endswith("/DESC_TD_PUBLIC/ELASTICC/ELASTICC2_TRAINING_SAMPLE_2/ELASTICC2_TRAIN_02.tar.bz2")
+    assert DATASETS["elasticc2"].url.endswith("/DESC_TD_PUBLIC/ELASTICC/ELASTICC2_TRAINING_SAMPLE_2/ELASTICC2_TRAIN_02.tar.bz2")

@@ -354,11 +354,13 @@ def test_labels_of_the_curves_never_overlap(table, values, day):
 
 @pytest.mark.parametrize("name", ["elasticc2", "plasticc"])
 @pytest.mark.parametrize("level", LEVELS)
-def test_nothing_in_a_frame_is_cut_off(name, level):
-    predictions = random_predictions(name, n=3000)
+@pytest.mark.parametrize("first_alert", [False, True])
+def test_nothing_in_a_frame_is_cut_off(name, level, first_alert):
+    predictions = random_predictions(name, n=3000, days=np.append(0, DAYS) if first_alert else DAYS)
+    predictions = replace(predictions, first_alert=first_alert)
     table = compute_metrics(predictions)
     frames = [
-        animation.confusion_frame(confusions(predictions, level)[0], table, predictions.taxonomy, level, 1.0),
+        animation.confusion_frame(confusions(predictions, level)[0], table, predictions.taxonomy, level, predictions.days[0]),
         animation.roc_frame(predictions, table, level, 1024.0),
     ]
     for figure in frames:

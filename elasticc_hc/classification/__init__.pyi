@@ -6,10 +6,11 @@ from .brokers import BROKER_FORMATS as BROKER_FORMATS
 from .brokers import RESIDUAL_CLASS_ID as RESIDUAL_CLASS_ID
 from .brokers import classifications as classifications
 from .brokers import to_broker as to_broker
+from .catalogues import classify_partition as classify_partition
 from .classifier import HierarchicalClassifier as HierarchicalClassifier
 from .classifier import PRETRAINED as PRETRAINED
 from .classifier import Predictions as Predictions
-from .classifier import known_leaves as known_leaves
+from .classifier import day_name as day_name
 from .object_card import ClassEvolution as ClassEvolution
 from .object_card import LargestChange as LargestChange
 from .object_card import area_labels as area_labels
@@ -18,7 +19,9 @@ from .object_card import class_evolution as class_evolution
 from .object_card import class_evolutions as class_evolutions
 from .object_card import draw_cut as draw_cut
 from .object_card import draw_extreme_cards as draw_extreme_cards
+from .object_card import draw_newest_alert as draw_newest_alert
 from .object_card import extreme_objects as extreme_objects
+from .object_card import newest_alert_day as newest_alert_day
 from .object_card import object_card_figure as object_card_figure
 from .object_card import plot_object_card as plot_object_card
 from .object_card import time_span as time_span

@@ -95,7 +95,7 @@ BROKER_FORMATS = ("elasticc", "alerce", "fink", "lasair")
 
 
 def to_broker(
-    probabilities: np.ndarray,  # (n, n_nodes)
+    probabilities: np.ndarray,  # (n, n_nodes) of one day, and of objects that have reached it (`Predictions.reached`)
     format: str,  # one of `BROKER_FORMATS`
     taxonomy: Taxonomy,
     snid: Sequence[str] | None = None,  # (n,) names of the objects; their numbers by default

@@ -74,6 +74,7 @@ class Thresholds:
     coverage: float  # what is promised, between 0 and 1
     days: np.ndarray  # (n_days,)
     values: dict[str, np.ndarray]  # level → (n_days,)
+    first_alert: bool = False  # whether day 0 stands for the first alert
 
 
 def fit_thresholds(
@@ -86,13 +87,13 @@ def fit_thresholds(
     known = np.flatnonzero(predictions.truth >= 0)
     if not len(known):
         raise ValueError(f"none of the {len(predictions):,} objects has a known class: no threshold can be found")
-    taxonomy, rank = predictions.taxonomy, int(np.floor((1 - coverage) * (len(known) + 1) + 1e-9))
-    values = {}
+    taxonomy, reached, values = predictions.taxonomy, predictions.reached[known], {}
+    rank = np.floor((1 - coverage) * (reached.sum(axis=0) + 1) + 1e-9).astype(int)
     for level in LEVELS:
         nodes = taxonomy.level(level)[taxonomy.at_level(predictions.truth[known], level)]
-        reached = np.sort(predictions.probabilities[known, :, nodes], axis=0)
-        values[level] = reached[rank - 1] if rank else np.zeros(len(predictions.days))
-    return Thresholds(coverage, np.asarray(predictions.days), values)
+        of_truth = np.sort(np.where(reached, predictions.probabilities[known, :, nodes], np.inf), axis=0)
+        values[level] = np.where(rank > 0, of_truth[np.maximum(rank, 1) - 1, np.arange(len(rank))], 0.0)
+    return Thresholds(coverage, np.asarray(predictions.days), values, predictions.first_alert)
 
 # %% ../../nbs/09_classification/05_prediction_sets.ipynb #cell-009x
 def merge_complete_siblings(
@@ -115,17 +116,20 @@ def conformal_sets(
     thresholds: Thresholds,
     level: str = "leaf",  # the question: 'root', 'level2' or 'leaf'
     never_empty: bool = False,  # always take in the most probable node
-) -> np.ndarray:  # (n, n_days, n_nodes) bool
+) -> np.ndarray:  # (n, n_days, n_nodes) bool, nothing where the day is not reached
     "The set of every object at every day; ValueError names a day without a threshold."
     taxonomy, missing = predictions.taxonomy, np.setdiff1d(predictions.days, thresholds.days)
     if len(missing):
         raise ValueError(f"no threshold at day {missing[0]:g}: the days are {', '.join(f'{d:g}' for d in thresholds.days)}")
+    if 0 in predictions.days and predictions.first_alert != thresholds.first_alert:
+        raise ValueError(f"day 0 of the {'thresholds' if thresholds.first_alert else 'predictions'} alone is the first alert")
     nodes = taxonomy.level(level)
     least = thresholds.values[level][np.searchsorted(thresholds.days, predictions.days)]
     probabilities = predictions.probabilities[..., nodes]
     inside = probabilities >= least[:, None]
     if never_empty:
         inside |= probabilities == probabilities.max(axis=-1, keepdims=True)
+    inside &= predictions.reached[..., None]
     members = np.zeros(predictions.probabilities.shape, bool)
     members[..., nodes] = inside
     return merge_complete_siblings(members, taxonomy)
@@ -134,7 +138,9 @@ def conformal_sets(
 def coverage(
     predictions: Predictions,  # with the truth
     sets: np.ndarray,  # (n, n_days, n_nodes) bool, see `conformal_sets`
-) -> np.ndarray:  # (n_days,) float64
-    "Share of the sets that hold the truth, at every day, over the objects whose class is known."
+) -> np.ndarray:  # (n_days,) float64, NaN where no such object has reached the day
+    "Share of the sets that hold the truth, at every day, over the objects whose class is known and that have reached it."
     known = predictions.truth >= 0
-    return (sets[known] & predictions.taxonomy.paths[predictions.truth[known]][:, None]).any(axis=-1).mean(axis=0)
+    held = (sets[known] & predictions.taxonomy.paths[predictions.truth[known]][:, None]).any(axis=-1)
+    reached = predictions.reached[known]
+    return np.where(reached.any(axis=0), (held & reached).sum(axis=0) / np.maximum(reached.sum(axis=0), 1), np.nan)

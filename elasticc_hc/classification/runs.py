@@ -8,6 +8,7 @@ __all__ = ['Fold', 'VALIDATION_FRACTION', 'VALIDATION_SEED', 'FOLD_SEED', 'RUN_F
 
 # %% ../../nbs/09_classification/04_runs.ipynb #cell-003
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +61,7 @@ def concatenate_predictions(
     parts: Sequence[Predictions],  # of different objects, at the same days
 ) -> Predictions:
     "Predictions of different objects as one."
-    fields = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("SNID", "probabilities", "truth")}
+    fields = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("SNID", "probabilities", "truth", "reached")}
     return replace(parts[0], **fields)
 
 
@@ -181,14 +182,19 @@ def predict(
     *,
     days: Sequence[float] | None = None,  # days since trigger; 1, 2, 4 … 1024 by default
     prior: Mapping[str, float] | None = None,  # rates at nodes that cover every leaf once; the class prior of the training by default
+    first_alert: bool = False,  # begin with day 0, the first alert: one detection alone
     overwrite: bool = False,  # replace an existing file
 ) -> Predictions:
-    "Probabilities of all classes at each day; FileExistsError where `out` exists."
+    "Probabilities of all classes at each day, with a warning where objects have not reached the last; FileExistsError where `out` exists."
     if out is not None and Path(out).exists() and not overwrite:
         raise FileExistsError(f"{out} exists; choose another name or ask to overwrite it")
     classifier = run if isinstance(run, HierarchicalClassifier) else HierarchicalClassifier.load(run)
     curves = data if isinstance(data, LightCurves) else LightCurves.from_parquet(data)
-    predictions = classifier.predict(curves, days or DAYS, prior)
+    predictions = classifier.predict(curves, days or DAYS, prior, first_alert)
+    late = len(predictions) - int(predictions.reached[:, -1].sum())
+    if late:
+        day = f"day {predictions.days[-1]:g}: the column reached is false there"
+        warnings.warn(f"{late:,} of {len(predictions):,} objects came in an alert before {day}", stacklevel=2)
     if out is not None:
         predictions.to_parquet(out)
     return predictions

@@ -11,6 +11,7 @@ __all__ = ['app', 'Out', 'Overwrite', 'Seed', 'Files', 'Run', 'Days', 'Prior', '
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,26 +76,51 @@ def _rates(
     except ValueError:
         raise typer.BadParameter("needs NODE=RATE, such as Transient=1", param_hint="--prior") from None
 
+# %% ../../nbs/12_cli/02_cli.ipynb #a009ed64
+def _downloaded(
+    models: Path,  # folder with the files
+    sample: bool,  # is it the sample?
+    checked: bool,  # with a checksum that was given or is known?
+    shards: int | None,  # file pairs of every model; None for a whole archive
+) -> str:
+    "What arrived, what its checksum is worth, and what to do with it."
+    found, converted = "unpacked", models.parent / "converted"
+    said = "no checksum is published for this archive; its own is written beside it, and later calls are checked against that\n"
+    if shards:
+        heads = list(models.rglob("*_HEAD.FITS*"))
+        found = f"{len(heads):,} file pairs of {len({path.parent for path in heads})} models"
+        said = f"no checksum is published for these files; theirs are in {models}.shards.json, and later calls are checked against them\n"
+    said = f"{'' if checked else said}{found} in {models}; next:"
+    if not sample:
+        return f"{said} elasticc-hc convert {models} converted"
+    return (f"{said}\n  elasticc-hc convert {models} {converted}\n"
+            f"  elasticc-hc predict synthetic {converted / 'SNIb-Templates.parquet'} --out predictions.parquet")
+
 # %% ../../nbs/12_cli/02_cli.ipynb #be8ddb9c
-@app.command(epilog="Example: elasticc-hc download elasticc2 data")
+@app.command(epilog="""\b
+Examples:
+  elasticc-hc download sample data
+  elasticc-hc download elasticc2 data --shards 1
+  elasticc-hc download elasticc2 data""")
 def download(
-    what: Annotated[str, typer.Argument(help="Which set: elasticc2.")],
+    what: Annotated[str, typer.Argument(help="Which set: sample (346 objects, 3 MB) or elasticc2 (1.5 million, 7.9 GB).")],
     folder: Annotated[Path, typer.Argument(help="Where the archive and the folder with its contents go.")],
     url: Annotated[str, typer.Option(help="Another address of the archive: .tar, .tar.gz, .tar.bz2 or .zip.")] = "",
     sha256: Annotated[str, typer.Option(help="The archive's checksum; else the one an earlier call wrote down.")] = "",
+    shards: Annotated[int | None, typer.Option(help="Only the first N file pairs of each model of elasticc2: N x 0.2 GB.", min=1)] = None,
     most_gb: Annotated[float, typer.Option(help="Refuse an archive that is larger, or becomes larger when unpacked.", min=0)] = 50,
     timeout: Annotated[float, typer.Option(help="Seconds without a byte until a connection counts as broken.", min=0.1)] = 60,
 ):
-    "Fetch ELAsTiCC2's training set (7.9 GB) and unpack it; a call that was cut off goes on where it stopped."
-    from elasticc_hc.conversion.archives import DATASETS
+    "Fetch light curves of ELAsTiCC 2 and unpack them; a call that was cut off goes on where it stopped."
+    from elasticc_hc.conversion.downloads import DATASETS, PAIR_BYTES
 
     if what not in DATASETS:
         raise typer.BadParameter(f"{what!r}: choose one of {', '.join(DATASETS)}", param_hint="WHAT")
+    if shards:
+        print(f"about {shards * PAIR_BYTES / 1e9:.1f} GB for the first {shards} file pairs of 32 models", flush=True)
     with progress_bar("downloading") as progress:
-        models = elasticc_hc.download(url or what, folder, sha256 or None, int(most_gb * 1e9), progress, timeout=timeout)
-    if not sha256:
-        print("no checksum is published for this archive; its own is written beside it, and later calls are checked against that")
-    print(f"unpacked in {models}; next: elasticc-hc convert {models} converted")
+        models = elasticc_hc.download(url or what, folder, sha256 or None, int(most_gb * 1e9), progress, shards, timeout=timeout)
+    print(_downloaded(models, what == "sample" and not url, bool(sha256 or not url and DATASETS[what].sha256), shards))
 
 # %% ../../nbs/12_cli/02_cli.ipynb #56e919d6
 @app.command(epilog="Example: elasticc-hc simulate synthetic --per-model 200 --jobs 2")
@@ -116,25 +142,31 @@ def simulate(
     print(f"{objects:,} objects, {observations:,} observations of {len(report)} models in {out}")
 
 # %% ../../nbs/12_cli/02_cli.ipynb #6be044ab
-@app.command(epilog="Example: elasticc-hc convert ELASTICC2_TRAIN_02 converted --jobs 4")
+@app.command(epilog="""\b
+Examples:
+  elasticc-hc convert ELASTICC2_TRAIN_02 converted --jobs 4
+  elasticc-hc convert alerts/ converted --schemas schemas/""")
 def convert(
-    folder: Annotated[Path, typer.Argument(help="Folder of models: directories of HEAD and PHOT FITS files.")],
-    out: Annotated[Path, typer.Argument(help="Folder to make, one Parquet file per model.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of models: directories of HEAD and PHOT files. Or alerts, a file or a folder.")],
+    out: Annotated[Path, typer.Argument(help="Folder to make, one Parquet file per model, or alerts.parquet.")],
     jobs: Annotated[int, typer.Option(help="Pairs to read at once.")] = os.cpu_count() or 1,
     scheduler: Annotated[str, typer.Option(help="Use the workers of the Dask scheduler at this address.")] = "",
-    on_error: Annotated[str, typer.Option(help="At a bad pair: stop, or skip it and exit with 1 at the end.")] = "stop",
+    on_error: Annotated[str, typer.Option(help="At a bad pair or alert: stop, or skip it and exit with 1 at the end.")] = "stop",
+    schemas: Annotated[str, typer.Option(help="Schemas of bare alerts: folder, .avsc file or address of a registry.")] = "",
     all_columns: Annotated[bool, typer.Option("--all-columns", help="Keep every PHOT column.")] = False,
     truth: Annotated[bool, typer.Option("--truth", help="Keep SIM_* and other columns that betray the class.")] = False,
     overwrite: Overwrite = False,
 ):
-    "Convert SNANA FITS files to Parquet, one file per model."
-    with progress_bar("reading pairs") as progress:
+    "Convert SNANA FITS files to Parquet, one file per model, or alerts to one file."
+    with progress_bar("reading") as progress:
         report = elasticc_hc.convert(
             folder, out, all_columns=all_columns, truth=truth, overwrite=overwrite, jobs=jobs, scheduler=scheduler or None,
-            on_error=on_error, command=command_line(), progress=progress,
+            on_error=on_error, schemas=schemas or None, command=command_line(), progress=progress,
         )  # fmt: skip
     total = report["total"]
     print(f"{total['objects_out']:,} objects, {total['observations_out']:,} observations in {out}")
+    if skipped := report.get("alerts", {}).get("skipped"):
+        raise ValueError(f"{len(skipped):,} alerts left out; {out / 'conversion.json'} says which and why")
     lost, pairs = total["objects_in"] - total["objects_out"], total.get("pairs_left_out", 0)
     if lost or pairs:
         raise ValueError(f"{pairs:,} bad pairs and {lost:,} objects left out; {out / 'conversion.json'} says which and why")
@@ -267,10 +299,11 @@ def predict(
     out: Out,
     days: Days = None,
     prior: Prior = None,
+    first_alert: Annotated[bool, typer.Option("--first-alert", help="Begin with day 0, the first alert: one detection alone.")] = False,
     overwrite: Overwrite = False,
 ):
     "Write the probability of every class, for every object and day, as Parquet."
-    predictions = elasticc_hc.predict(run, data, out, days=days, prior=_rates(prior), overwrite=overwrite)
+    predictions = elasticc_hc.predict(run, data, out, days=days, prior=_rates(prior), first_alert=first_alert, overwrite=overwrite)
     silent = dataset(data).count_rows() - len(predictions)
     print(f"{len(predictions):,} objects classified, {silent:,} without a detection left out; predictions in {out}")
 
@@ -324,8 +357,14 @@ def explore(
     elasticc_hc.explore(file, run, out, browser=browser, overwrite=overwrite)
 
 # %% ../../nbs/12_cli/02_cli.ipynb #6b49455f
+def _print_warning(message, *_) -> None:
+    "A warning in one line."
+    print(f"elasticc-hc: note: {' '.join(str(message).split())}", file=sys.stderr)
+
+
 def main() -> None:
     "The entry point: what is wrong with the input is said in one line, with exit code 1; 130 where Ctrl-C ended it."
+    warnings.showwarning = _print_warning
     try:
         app()
     except SystemExit as ended:

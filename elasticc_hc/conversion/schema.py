@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['OBJECT_COLUMNS', 'LEAK_COLUMNS', 'HOST_COLUMNS', 'PHOT_COLUMNS', 'LIGHTCURVE', 'BAND_LETTERS', 'MJD_RANGE',
-           'DETECTED_BIT', 'OBSERVATION_DTYPES', 'ROLES', 'DICTIONARY_COLUMNS', 'Column', 'column_info', 'is_leak',
-           'arrow_field', 'lightcurve_field', 'objects_schema', 'nest_columns', 'observation_counts',
-           'conform_to_schema', 'text_ids', 'check_unique_ids', 'check_possible', 'checked_observations',
-           'data_dictionary', 'all_column_names']
+           'DETECTED_BIT', 'TRIGGER_BIT', 'SATURATED_BIT', 'OBSERVATION_DTYPES', 'ROLES', 'DICTIONARY_COLUMNS',
+           'Column', 'column_info', 'is_leak', 'arrow_field', 'lightcurve_field', 'objects_schema', 'nest_columns',
+           'observation_counts', 'conform_to_schema', 'text_ids', 'check_unique_ids', 'check_possible',
+           'checked_observations', 'data_dictionary', 'all_column_names']
 
 # %% ../../nbs/01_conversion/02_schema.ipynb #cell-003
 import re
@@ -54,6 +54,10 @@ OBJECT_COLUMNS = {
     "MJD_TRIGGER": Column("d", "MJD of the trigger, rounded to float32; use PHOTFLAG instead", "bookkeeping"),
     "MJD_DETECT_FIRST": Column("d", "MJD of the first detection, rounded to float32", "bookkeeping"),
     "MJD_DETECT_LAST": Column("d", "MJD of the last detection (the future of an alert)", "bookkeeping"),
+    "ALERT_MJD": Column("d", "MJD of the newest alert; nothing later is known. Empty for whole light curves", "bookkeeping"),
+    "alertId": Column("", "identifier of the newest alert", "identifier", (0,)),
+    "diaSourceId": Column("", "identifier of the newest detection", "identifier", (0,)),
+    "reliability": Column("", "real-bogus score of the newest detection, 0 to 1", "bookkeeping"),
 }
 
 # %% ../../nbs/01_conversion/02_schema.ipynb #cell-010
@@ -245,6 +249,8 @@ def _conform_curves(curves, type):
 BAND_LETTERS = "ugrizY"
 MJD_RANGE = (10_000.0, 100_000.0)  # 1886 to 2132
 DETECTED_BIT = 4096
+TRIGGER_BIT = 2048
+SATURATED_BIT = 1024
 OBSERVATION_DTYPES = {"MJD": np.float64, "BAND": np.int8, "PHOTFLAG": np.int32, "FLUXCAL": np.float32, "FLUXCALERR": np.float32}
 
 

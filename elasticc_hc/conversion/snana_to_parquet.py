@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['COUNTS', 'ON_ERROR', 'pair_manifest', 'omission', 'omitted_pair', 'snid_hashes', 'SnidHashes', 'package_versions',
            'total_counts', 'conversion_manifest', 'common_dtype', 'arrow_type', 'union_schema', 'stage_pair',
-           'save_manifest', 'assemble_model', 'staged_table', 'StagedPairs', 'convert', 'describe_input']
+           'save_manifest', 'assemble_model', 'staged_table', 'StagedPairs', 'convert', 'describe_input',
+           'convert_alerts']
 
 # %% ../../nbs/01_conversion/07_snana_to_parquet.ipynb #cell-003
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import astropy
@@ -19,6 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import elasticc_hc
+from .alert_messages import is_alert_source
+from .alerts import read_alerts
 from .fits import read_columns, read_rows, to_arrow
 from .parallel import MANIFEST_NAME, check_output_folder, dask_cluster, process_pool, run_tasks, staging_folder
 from .parquet import atomic_write, write_objects
@@ -285,20 +289,23 @@ ON_ERROR = ("stop", "skip")
 
 # %% ../../nbs/01_conversion/07_snana_to_parquet.ipynb #cell-016
 def convert(
-    folder: str | Path,          # folder of models: directories …_<MODEL> of HEAD and PHOT files
-    out: str | Path,             # folder to make, with <MODEL>.parquet and conversion.json
+    folder: str | Path,          # folder of models: directories …_<MODEL> of HEAD and PHOT files; or alerts, a file or a folder
+    out: str | Path,             # folder to make, with <MODEL>.parquet (or alerts.parquet) and conversion.json
     *,
     all_columns: bool = False,   # all columns of PHOT, not only the five of the light curve
     truth: bool = False,         # simulation truth and other columns that betray the class
     overwrite: bool = False,     # replace an earlier conversion in `out`
     jobs: int = 1,               # pairs to read at once, each in a process of its own
     scheduler: str | None = None,  # address of a Dask scheduler, to use its workers instead
-    on_error: str = "stop",      # at a bad pair: "stop" with an error, or "skip" it and say so in the report
+    on_error: str = "stop",      # at a bad pair or alert: "stop" with an error, or "skip" it and say so in the report
+    schemas=None,                # of alerts without a schema: folder of .avsc files, one such file or address of a registry
     command: str | None = None,  # the command line, for the report
     progress: Callable | None = None,  # called as progress(done, total, label), in pairs
 ) -> dict:                       # the report, as in conversion.json
-    "Convert SNANA files to one Parquet per model; raises ValueError or OSError with one line for bad input."
+    "Convert SNANA files to one Parquet per model, or alerts to one; raises ValueError or OSError with one line for bad input."
     folder, out, bad = Path(folder), Path(out), []
+    if is_alert_source(folder):
+        return convert_alerts(folder, out, schemas, overwrite, on_error, command, progress)
     pairs = find_pairs(folder, _bad_pair_handler(bad, on_error))
     check_output_folder(folder, out, overwrite)
     options = {"all_columns": all_columns, "truth": truth, "on_error": on_error}
@@ -336,6 +343,29 @@ def _manifests(pairs, bad, work, options, hands, progress):
         raise ValueError(f"none of the {len(unusable)} pairs can be read; the first: {bad[0][1]}")
     accounts = _convert_pairs(usable, work, wanted, options, hands, progress) + [omitted_pair(*item) for item in bad]
     return sorted(accounts, key=lambda account: (account["model"], account["head"], account["phot"]))
+
+# %% ../../nbs/01_conversion/07_snana_to_parquet.ipynb #f399ba2f
+def convert_alerts(
+    source: Path,                # file or folder of alerts
+    out: Path,                   # folder to make, with alerts.parquet and conversion.json
+    schemas=None,                # see `convert`
+    overwrite: bool = False,
+    on_error: str = "stop",
+    command: str | None = None,
+    progress: Callable | None = None,
+) -> dict:                       # the report, as in conversion.json
+    "Unite alerts into one Parquet file of their objects; raises ValueError naming file, message and reason."
+    check_output_folder(source, out, overwrite)
+    table, counts = read_alerts(source, None, schemas, on_error, progress)
+    total = {"objects_in": counts.objects, "objects_out": counts.objects,
+             "observations_in": counts.observations, "observations_out": counts.observations}
+    report = {"program": "elasticc_hc", "command": command, "input": str(source), "options": {"on_error": on_error}, "seed": None,
+              "versions": package_versions(), "total": total, "alerts": asdict(counts)}
+    with staging_folder(out.resolve(), report) as work:
+        write_objects(work / "alerts.parquet", [table], table.schema)
+        with atomic_write(work / MANIFEST_NAME) as partial:
+            partial.write_text(json.dumps(report, indent=1))
+    return report
 
 # %% ../../nbs/01_conversion/07_snana_to_parquet.ipynb #cell-018
 def _convert_pairs(pairs, work, wanted, options, hands, progress):

@@ -35,6 +35,7 @@ from .by_day import class_change_shares as class_change_shares
 from .by_day import confident_shares as confident_shares
 from .by_day import count_class_changes as count_class_changes
 from .by_day import days_until_confident as days_until_confident
+from .by_day import objects_by_day as objects_by_day
 from .by_day import plot_by_day as plot_by_day
 from .by_day import plot_class_by_day as plot_class_by_day
 from .by_day import plot_class_changes as plot_class_changes
@@ -54,6 +55,7 @@ from .by_property import redshift_bins as redshift_bins
 from .by_property import scores_of_groups as scores_of_groups
 from .curves import ROC_STYLES as ROC_STYLES
 from .curves import Ranking as Ranking
+from .curves import draw_curves as draw_curves
 from .curves import family_axes as family_axes
 from .curves import line_color as line_color
 from .curves import plot_pr as plot_pr
@@ -66,11 +68,15 @@ from .curves import roc_grid as roc_grid
 from .figures import LEVEL_COLORS as LEVEL_COLORS
 from .figures import axes_size_points as axes_size_points
 from .figures import confusion_colors as confusion_colors
+from .figures import day_labels as day_labels
 from .figures import day_positions as day_positions
+from .figures import day_title as day_title
 from .figures import draw_confusion as draw_confusion
 from .figures import plot_confusion as plot_confusion
 from .figures import plot_metric_by_day as plot_metric_by_day
+from .figures import save_figure as save_figure
 from .figures import separate_positions as separate_positions
+from .figures import set_day_ticks as set_day_ticks
 from .figures import sibling_blocks as sibling_blocks
 from .figures import text_width as text_width
 from .metrics import AVERAGED as AVERAGED
@@ -91,6 +97,7 @@ from .metrics import count_confusion as count_confusion
 from .metrics import day_index as day_index
 from .metrics import day_metrics as day_metrics
 from .metrics import group_sums as group_sums
+from .metrics import has_first_alert as has_first_alert
 from .metrics import hierarchical_scores as hierarchical_scores
 from .metrics import level_answers as level_answers
 from .metrics import macro_average as macro_average
@@ -100,6 +107,7 @@ from .metrics import predictions_at_day as predictions_at_day
 from .metrics import probability_bin as probability_bin
 from .metrics import probability_scores as probability_scores
 from .metrics import ranking_areas as ranking_areas
+from .metrics import reached_weights as reached_weights
 from .metrics import reliability as reliability
 from .metrics import roc_auc as roc_auc
 from .metrics import summary_table as summary_table
@@ -111,13 +119,13 @@ from .report import PAGE_SCRIPT as PAGE_SCRIPT
 from .report import PAGE_STYLE as PAGE_STYLE
 from .report import REPORT_FIGURES as REPORT_FIGURES
 from .report import SLIDER_FIGURES as SLIDER_FIGURES
+from .report import SortedText as SortedText
 from .report import TABLE_DAYS as TABLE_DAYS
 from .report import day_slider as day_slider
 from .report import embedded_image as embedded_image
 from .report import evaluate as evaluate
 from .report import html_page as html_page
 from .report import label_problem as label_problem
-from .report import save_figure as save_figure
 from .report import table_html as table_html
 from .report import write_evaluation as write_evaluation
 from .report import write_report as write_report

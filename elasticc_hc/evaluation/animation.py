@@ -11,7 +11,6 @@ __all__ = ['FRAME_WIDTH', 'FRAME_HEIGHT', 'FRAME_DPI', 'STRIP_WIDTH', 'TITLE_HEI
 
 # %% ../../nbs/10_evaluation/09_animation.ipynb #cell-003
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,8 +24,8 @@ from matplotlib.figure import Figure
 from ..classification.classifier import HierarchicalClassifier, Predictions
 from ..classification.object_card import ClassEvolution, class_evolutions, object_card_figure
 from .curves import plot_roc
-from .figures import draw_confusion, plot_metric_by_day, sibling_blocks, text_width
-from .metrics import LEVEL_NAMES, compute_metrics, confusions, day_index, with_known_class
+from .figures import day_title, draw_confusion, plot_metric_by_day, sibling_blocks, text_width
+from .metrics import LEVEL_NAMES, compute_metrics, confusions, day_index, has_first_alert, with_known_class
 from .results import read_provenance, results_folder
 from ..lightcurves.lightcurves import LightCurves, ordered_days
 from ..taxonomy.taxonomy import LEVELS, Taxonomy
@@ -51,12 +50,12 @@ def axes_in_inches(
 def _matrix_position(
     taxonomy: Taxonomy,
     level: str,  # 'root', 'level2' or 'leaf'
-    support: np.ndarray,  # (k,) true objects of each class
+    support: np.ndarray,  # (k,) true objects of each class, on the day with the most
 ) -> tuple[float, float, float]:  # left, bottom, side, inches
     "Where the matrix stands: as large as the labels around it allow."
     names = [taxonomy.labels[node] for node in taxonomy.level(level)]
     rows = max(text_width(f"{name}  {n:,}", 8) for name, n in zip(names, support, strict=True)) / 72
-    columns = max(text_width(name, 8) for name in names) / 72 if len(names) > 6 else 0.14
+    columns = max(text_width(name, 8) for name in names) / 72 if len(names) > 6 else 0.2
     left, bottom = MARGIN + 0.22 + rows, MARGIN + 0.22 + columns
     return left, bottom, min(FRAME_HEIGHT - TITLE_HEIGHT - bottom, FRAME_WIDTH - left - STRIP_WIDTH - 0.6)
 
@@ -70,8 +69,10 @@ def confusion_frame(
 ) -> Figure:
     "One frame: the confusion matrix at a day, and macro F1 against days with a marker there."
     figure = Figure((FRAME_WIDTH, FRAME_HEIGHT), dpi=FRAME_DPI)
-    left, bottom, side = _matrix_position(taxonomy, level, matrix.sum(1))
-    title = f"{LEVEL_NAMES[level]} confusion, {day:g} d after first detection (rows sum to 1)"
+    objects = table[(table.level == level) & (table.metric == "support")].groupby("node")["value"].max()
+    support = objects[[taxonomy.nodes[node] for node in taxonomy.level(level)]].astype(int)
+    left, bottom, side = _matrix_position(taxonomy, level, support)
+    title = f"{LEVEL_NAMES[level]} confusion, {day_title(day, has_first_alert(table))} (rows sum to 1)"
     draw_confusion(matrix, taxonomy, level, axes_in_inches(figure, left, FRAME_HEIGHT - TITLE_HEIGHT - side, side, side), title)
     strip = axes_in_inches(figure, FRAME_WIDTH - MARGIN - STRIP_WIDTH, FRAME_HEIGHT - TITLE_HEIGHT - side, STRIP_WIDTH, side)
     plot_metric_by_day(table, "f1", strip, day, size=7.5)
@@ -90,7 +91,7 @@ def roc_frame(
     plot_roc(predictions, level, day, _panels(figure, panels), size=7.5)
     strip = axes_in_inches(figure, FRAME_WIDTH - MARGIN - STRIP_WIDTH, 0.5, STRIP_WIDTH, FRAME_HEIGHT - TITLE_HEIGHT - 0.5)
     plot_metric_by_day(table, "roc_auc", strip, day, size=7.5)
-    title = f"{LEVEL_NAMES[level]} ROC, {day:g} d after first detection"
+    title = f"{LEVEL_NAMES[level]} ROC, {day_title(day, predictions.first_alert)}"
     figure.text(0.5 / FRAME_WIDTH, 1 - 0.08 / FRAME_HEIGHT, title, size=10, va="top")
     return figure
 
@@ -228,18 +229,14 @@ def animation_figures(
 def animate_predictions(
     predictions: Predictions,  # node probabilities at every day, with the truth
     out: str | Path,  # folder for the six folders
-    days: Sequence[float] | None = None,  # frames at these; None: all predicted days
+    days: Sequence[float] | None = None,  # frames at these; None: all predicted days; those that no object has reached have none
     progress: Callable[[int, int], object] | None = None,  # called with frames done and frames in all
     overwrite: bool = False,  # replace the films of an earlier run
 ) -> list[Path]:  # the GIFs
     "Write {root,level2,leaf}_{cf,roc}/ with a PNG per day and a GIF each; FileExistsError where `out` has content."
     with results_folder(out, overwrite) as folder:
-        predictions = with_known_class(predictions)
-        table = compute_metrics(predictions)
         chosen = [day_index(predictions.days, day) for day in (predictions.days if days is None else ordered_days(days))]
-        shown = replace(
-            predictions, days=predictions.days[chosen], probabilities=predictions.probabilities[:, chosen]
-        )
+        shown, table = with_known_class(predictions.select_days(chosen)), compute_metrics(predictions)
         drawn, every = 0, animation_figures(shown, table)
         for name, figures in every.items():
             frames = []
@@ -247,7 +244,7 @@ def animate_predictions(
                 frames.append(figure_pixels(figure))
                 drawn += 1
                 if progress:
-                    progress(drawn, len(every) * len(chosen))
+                    progress(drawn, len(every) * len(shown.days))
             (folder / name).mkdir()
             write_animation(frames, shown.days, folder / name)
     return [Path(out) / name / f"{name}.gif" for name in every]
@@ -256,21 +253,34 @@ def animate_predictions(
 def frame_days(
     evolution: ClassEvolution,
     most: int = 30,  # frames
-) -> np.ndarray:  # whole days, ascending, from 0 to the first whole day after the last detection
+) -> np.ndarray:  # whole days, ascending, from 0 to the first one after the last detection, or until the newest alert
     "Days of the frames of an object's film, evenly spaced."
-    return np.unique(np.round(np.linspace(0, np.ceil(evolution.days[-1]), most)))
+    days, until = np.unique(np.round(np.linspace(0, np.ceil(evolution.days[-1]), most))), evolution.known_until
+    return np.append(days[days < until], until) if np.isfinite(until) else days
+
+
+def _frames_until_alert(
+    evolution: ClassEvolution,
+    days: Sequence[float],  # asked for
+) -> np.ndarray:  # those until the newest alert
+    "The days on which the object is known; ValueError where it is on none of them."
+    known = [day for day in ordered_days(days) if evolution.at(day) is not None]
+    if not known:
+        snid, until = evolution.source.SNID, evolution.known_until
+        raise ValueError(f"object {snid} is known until day {until:.1f}: no frame on the days {list(days)}")
+    return np.array(known)
 
 # %% ../../nbs/10_evaluation/09_animation.ipynb #cell-010x
 def animate_object(
     evolution: ClassEvolution,
     out: str | Path,  # folder for frames and film; its name becomes the name of the film
     level: str = "leaf",  # 'root', 'level2' or 'leaf'
-    days: Sequence[float] | None = None,  # frames at these days since the first detection; thirty by default
+    days: Sequence[float] | None = None,  # frames at these days since the first detection, until the newest alert; thirty by default
     progress: Callable[[int, int], object] | None = None,  # called with frames done and frames in all
     overwrite: bool = False,  # replace the film of an earlier run
 ) -> Path:  # the GIF
     "Write OUT/day_0000.png … and OUT/NAME.gif; FileExistsError where `out` has content."
-    days, name = frame_days(evolution) if days is None else ordered_days(days), Path(out).resolve().name
+    days, name = frame_days(evolution) if days is None else _frames_until_alert(evolution, days), Path(out).resolve().name
     with results_folder(out, overwrite) as folder:
         frames = []
         for number, day in enumerate(days, start=1):

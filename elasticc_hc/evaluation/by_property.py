@@ -83,7 +83,9 @@ def by_redshift(
     edges: np.ndarray,  # (bins + 1,)
 ) -> pd.DataFrame:  # node, low, high, members, chosen, completeness, purity
     "Completeness and purity of every node in bins of redshift; NaN where nothing is counted."
-    given, bins, known = level_answers(predictions, level, day_index(predictions.days, day)), len(edges) - 1, np.isfinite(redshift)
+    given, bins = level_answers(predictions, level, day_index(predictions.days, day)), len(edges) - 1
+    redshift = redshift[given.rows]
+    known = np.isfinite(redshift)
     place = np.clip(np.searchsorted(edges, redshift[known], side="right") - 1, 0, bins - 1)
     truth, chosen = given.truth[known] * bins + place, given.chosen[known] * bins + place
     cells = len(given.nodes) * bins
@@ -135,7 +137,7 @@ def plot_by_redshift(
 # %% ../../nbs/10_evaluation/07_by_property.ipynb #cell-017
 def scores_of_groups(
     predictions: Predictions,  # objects with a known class (see `with_known_class`)
-    groups: np.ndarray,  # (n, n_days) the group of every answer, −1: none
+    groups: np.ndarray,  # (n, n_days) the group of every answer, −1: none; a day that an object has not reached has no answer
     names: Sequence[str],  # one per group
 ) -> pd.DataFrame:  # group, level, answers, accuracy, f1 (macro, over the classes in the group)
     "Accuracy and macro F1 of groups of answers, each answer being one object on one day."
@@ -145,7 +147,7 @@ def scores_of_groups(
         counts = np.zeros((len(names), size, size))
         for index in range(len(predictions.days)):
             given = level_answers(predictions, level, index)
-            weights = (groups[:, index, None] == np.arange(len(names))).astype(np.float64)
+            weights = (groups[given.rows, index, None] == np.arange(len(names))).astype(np.float64)
             counts += count_confusion(given, weights)
         totals = counts.sum((1, 2))
         f1 = macro_average(confusion_scores(counts)["f1"])
@@ -164,6 +166,8 @@ def by_detections(
 ) -> pd.DataFrame:  # see `scores_of_groups`
     "Scores by the number of detections so far, all days together."
     number = detections_by_day(curves, predictions.days)
+    if predictions.first_alert:
+        number[:, 0] = 1
     return scores_of_groups(predictions, np.searchsorted(DETECTION_EDGES, number, side="right") - 1, DETECTION_NAMES)
 
 

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['ROC_STYLES', 'Ranking', 'rankings', 'roc_curves', 'line_color', 'rate_axes', 'plot_roc', 'roc_grid', 'family_axes',
-           'pr_curves', 'plot_pr']
+           'pr_curves', 'plot_pr', 'draw_curves']
 
 # %% ../../nbs/10_evaluation/04_curves.ipynb #cell-003
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from colorsys import rgb_to_hls
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +18,12 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 from ..classification.classifier import Predictions
-from .figures import sibling_blocks
+from .figures import day_title, save_figure, sibling_blocks
 from .metrics import LEVEL_NAMES, predictions_at_day, with_known_class
-from ..taxonomy.taxonomy import Taxonomy
+from ..taxonomy.taxonomy import LEVELS, Taxonomy
 
 # %% ../../nbs/10_evaluation/04_curves.ipynb #cell-008
 class Ranking(NamedTuple):
@@ -139,7 +141,7 @@ def plot_roc(
     "ROC curves of a level at one day: log false-positive axis, small multiples by parent."
     low = 10.0 ** -np.clip(np.floor(np.log10(max((np.asarray(predictions.truth) >= 0).sum(), 1))), 2, 4)
     curves = roc_curves(rankings(predictions, level, day)) if curves is None else curves
-    axes = family_axes(predictions.taxonomy, level, f"ROC, {day:g} d after first detection") if axes is None else axes
+    axes = family_axes(predictions.taxonomy, level, f"ROC, {day_title(day, predictions.first_alert)}") if axes is None else axes
     return _draw_families(
         axes, predictions.taxonomy, level, lambda ax, nodes: _draw_roc(ax, curves, predictions.taxonomy, nodes, low, size),
         ("false-positive rate", "true-positive rate"), low, size,
@@ -225,9 +227,50 @@ def plot_pr(
     curves = pr_curves(rankings(predictions, level, day)) if curves is None else curves
     largest = np.bincount(predictions.taxonomy.at_level(predictions.truth[predictions.truth >= 0], level)).max()
     low = 10.0 ** -np.clip(np.ceil(np.log10(largest)), 1, 3)
-    title = f"precision and recall, {day:g} d after first detection"
+    title = f"precision and recall, {day_title(day, predictions.first_alert)}"
     axes = family_axes(predictions.taxonomy, level, title) if axes is None else axes
     return _draw_families(
         axes, predictions.taxonomy, level, lambda ax, nodes: _draw_pr(ax, curves, predictions.taxonomy, nodes, size),
         ("recall (completeness)", "precision (purity)"), low, size,
     )  # fmt: skip
+
+# %% ../../nbs/10_evaluation/04_curves.ipynb #3b54bdaa
+def _report_panels(
+    n: int,  # how many
+) -> tuple[Figure, np.ndarray]:  # the figure, and (n,) axes
+    "Small multiples on a figure of their own, so that pyplot keeps nothing."
+    columns = n if n <= 3 else -(-n // 2)
+    rows = -(-n // columns)
+    figure = Figure((2 + 2.4 * columns, 0.8 + 2.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes[n:]:
+        ax.remove()
+    return figure, axes[:n]
+
+# %% ../../nbs/10_evaluation/04_curves.ipynb #9d848602
+def draw_curves(
+    predictions: Predictions,  # objects with a known class
+    folder: Path,
+) -> None:
+    "ROC curves and precision against recall, of every level and day."
+    for level in LEVELS:
+        n = len(sibling_blocks(predictions.taxonomy, level))
+        kinds = {"roc": (roc_curves, plot_roc, *_report_panels(n)), "precision": (pr_curves, plot_pr, *_report_panels(n))}
+        for day in predictions.days:
+            ranked = list(rankings(predictions, level, day))
+            for name, (curves, plot, figure, axes) in kinds.items():
+                plot(predictions, level, day, axes, curves=curves(ranked))
+                figure.suptitle(f"{LEVEL_NAMES[level]}, {day_title(day, predictions.first_alert)}", x=0.01, ha="left", size=10)
+                save_figure(figure, folder / name / f"{level}_day_{day:04g}.png")
+                _wipe(figure, axes)
+
+
+def _wipe(
+    figure: Figure,  # drawn
+    axes: Iterable[Axes],
+) -> None:
+    "Take the lines and legends off, and keep the axes where they are."
+    figure.set_layout_engine("none")
+    for ax in axes:
+        for artist in (*ax.lines, ax.get_legend()):
+            artist.remove()

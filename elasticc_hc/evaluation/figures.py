@@ -4,21 +4,25 @@
 
 # %% auto #0
 __all__ = ['LEVEL_COLORS', 'separate_positions', 'text_width', 'axes_size_points', 'sibling_blocks', 'confusion_colors',
-           'draw_confusion', 'plot_confusion', 'day_positions', 'plot_metric_by_day']
+           'draw_confusion', 'day_title', 'plot_confusion', 'day_positions', 'day_labels', 'set_day_ticks',
+           'plot_metric_by_day', 'save_figure']
 
 # %% ../../nbs/10_evaluation/03_figures.ipynb #cell-003
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import patheffects
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from sklearn.isotonic import isotonic_regression
 
-from ..classification.classifier import Predictions
-from .metrics import LEVEL_NAMES, METRIC_NAMES, OVERALL, confusion, day_index
+from ..classification.classifier import Predictions, day_name
+from .metrics import LEVEL_NAMES, METRIC_NAMES, OVERALL, confusion, day_index, has_first_alert
 from ..taxonomy.taxonomy import LEVELS, Taxonomy
 
 # %% ../../nbs/10_evaluation/03_figures.ipynb #cell-008
@@ -145,6 +149,14 @@ def draw_confusion(
     return ax
 
 # %% ../../nbs/10_evaluation/03_figures.ipynb #cell-019
+def day_title(
+    day: float,  # days since first detection
+    first_alert: bool = False,  # whether day 0 is the first alert
+) -> str:
+    "A day in a title."
+    return day_name(day, first_alert, "{:g} d after first detection")
+
+
 def plot_confusion(
     predictions: Predictions,  # node probabilities at every day, with the truth
     level: str,  # 'root', 'level2' or 'leaf'
@@ -154,7 +166,7 @@ def plot_confusion(
     "Confusion matrix of a level at one day, see `draw_confusion`."
     if ax is None:
         ax = plt.subplots(figsize=(6.5, 6), layout="constrained")[1]
-    title = f"{LEVEL_NAMES[level]} confusion, {day:g} d after first detection (rows sum to 1)"
+    title = f"{LEVEL_NAMES[level]} confusion, {day_title(day, predictions.first_alert)} (rows sum to 1)"
     return draw_confusion(confusion(predictions, level, day), predictions.taxonomy, level, ax, title)
 
 # %% ../../nbs/10_evaluation/03_figures.ipynb #cell-022
@@ -177,25 +189,46 @@ def _curves_by_level(
 def day_positions(
     days: np.ndarray,  # (n,) days since first detection, ≥ 0
 ) -> np.ndarray:  # (n,) where they stand on a logarithmic axis
-    "The days themselves; day 0 stands one doubling before the first day after it."
+    "The days themselves; day 0 stands two doublings before the first day after it."
     later = days[days > 0]
-    return np.where(days > 0, days, later.min(initial=2) / 2)
+    return np.where(days > 0, days, later.min(initial=2) / 4)
+
+
+def day_labels(
+    days: np.ndarray,  # (n,) days since first detection
+    first_alert: bool = False,  # whether day 0 is the first alert
+) -> list[str]:
+    "The labels of a day axis; that of the first alert has two lines."
+    return [day_name(day, first_alert).replace(" ", "\n") for day in days]
+
+
+def set_day_ticks(
+    ax: Axes,
+    days: np.ndarray,  # (n,) ascending, the days of the axis
+    ticks: np.ndarray,  # those of them that get a label
+    first_alert: bool = False,  # whether day 0 is the first alert
+) -> None:
+    "A log2 axis of days with these labels."
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(day_positions(days)[np.isin(days, ticks)], day_labels(ticks, first_alert))
+    ax.set_xticks([], minor=True)
 
 # %% ../../nbs/10_evaluation/03_figures.ipynb #cell-024
 def _day_ticks(
     days: np.ndarray,  # (n,) ascending
     width: float,  # points between the first and the last
     size: float,  # font size, points
+    first_alert: bool = False,  # whether day 0 is the first alert, which always has a label
 ) -> np.ndarray:  # the days that get a label
     "Every day, or every second, …: the densest even choice with both ends whose labels do not touch."
-    x = np.log2(day_positions(days))
-    widths = np.array([text_width(f"{day:g}", size) for day in days])
-    for step in range(1, len(days)):
-        w = widths[::step]
-        distances = np.diff(x[::step]) / (x[-1] - x[0]) * width
-        if (len(days) - 1) % step == 0 and (distances > (w[1:] + w[:-1]) / 2 + 2).all():
-            return days[::step]
-    return days[-1:]
+    x, begin = np.log2(day_positions(days)), int(first_alert)
+    widths = np.array([max(text_width(line, size) for line in name.split("\n")) for name in day_labels(days, first_alert)])
+    for step in range(1, len(days) - begin):
+        shown = np.r_[:begin, begin : len(days) : step]
+        w, distances = widths[shown], np.diff(x[shown]) / (x[-1] - x[0]) * width
+        if (len(days) - 1 - begin) % step == 0 and (distances > (w[1:] + w[:-1]) / 2 + 2).all():
+            return days[shown]
+    return days[np.unique([*range(begin), len(days) - 1])]
 
 # %% ../../nbs/10_evaluation/03_figures.ipynb #cell-026
 def _day_axis(
@@ -203,15 +236,14 @@ def _day_axis(
     days: np.ndarray,  # (n,) ascending
     room: float,  # points kept free at the right for the labels
     size: float,  # font size, points
+    first_alert: bool,  # whether day 0 is the first alert
 ) -> None:
     "A log2 axis of days, with room for labels behind the last day."
     width, x = axes_size_points(ax)[0], day_positions(days)
     span, share = max(np.log2(x[-1] / x[0]), 1), min(room / width, 0.6)
-    ax.set_xscale("log", base=2)
+    ticks = _day_ticks(days, width * (1 - share) / 1.04, size, first_alert)
+    set_day_ticks(ax, days, ticks, first_alert)
     ax.set_xlim(x[0] * 2 ** (-span / 25), x[-1] * 2 ** (span * share / (1 - share)))
-    ticks = _day_ticks(days, width * (1 - share) / 1.04, size)
-    ax.set_xticks(x[np.isin(days, ticks)], [f"{day:g}" for day in ticks])
-    ax.set_xticks([], minor=True)
     ax.set_xlabel("days since first detection", size=size + 1, labelpad=3)
     sns.despine(ax=ax)
     ax.spines["bottom"].set_bounds(ax.get_xlim()[0], x[-1])
@@ -288,9 +320,18 @@ def plot_metric_by_day(
     drawn = [name for name in ("value", "low", "high") if name in table]
     decimals = 3 if metric in ("roc_auc", "ece") else 2
     room = max(text_width(f"{LEVEL_NAMES[level]}  {1:.{decimals}f}", size) for level in curves) + 8
-    _day_axis(ax, days, room, size)
+    _day_axis(ax, days, room, size, has_first_alert(table))
     _value_axis(ax, np.concatenate([_curves_by_level(table, metric, name) for name in drawn]), metric, size)
     if day is not None:
         ax.axvline(x[past][-1], color="0.6", lw=0.8, zorder=1)
     _direct_labels(ax, x[past][-1], curves.loc[now], decimals, size)
     return ax
+
+# %% ../../nbs/10_evaluation/03_figures.ipynb #c2ffdf98
+def save_figure(
+    figure: Figure,
+    path: Path,  # .png
+) -> None:
+    "Write a figure as PNG without time or version in it, whole or not at all."
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['MAX_CELLS', 'N_BINS', 'AVERAGED', 'OVERALL', 'METRICS', 'LEVEL_NAMES', 'METRIC_NAMES', 'with_known_class',
-           'day_index', 'predictions_at_day', 'LevelAnswers', 'level_answers', 'group_sums', 'count_confusion',
-           'confusions', 'confusion', 'confusion_scores', 'ranking_areas', 'roc_auc', 'path_overlap', 'tree_distance',
-           'hierarchical_scores', 'probability_bin', 'calibration_error', 'probability_scores', 'reliability',
-           'plot_reliability', 'macro_average', 'bootstrap_weights', 'day_metrics', 'compute_metrics', 'summary_table']
+           'day_index', 'predictions_at_day', 'LevelAnswers', 'level_answers', 'reached_weights', 'group_sums',
+           'count_confusion', 'confusions', 'confusion', 'confusion_scores', 'ranking_areas', 'roc_auc', 'path_overlap',
+           'tree_distance', 'hierarchical_scores', 'probability_bin', 'calibration_error', 'probability_scores',
+           'reliability', 'plot_reliability', 'macro_average', 'bootstrap_weights', 'day_metrics', 'compute_metrics',
+           'has_first_alert', 'summary_table']
 
 # %% ../../nbs/10_evaluation/02_metrics.ipynb #cell-003
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,25 +20,27 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from scipy.sparse import csr_array
 
-from ..classification.classifier import Predictions
+from ..classification.classifier import Predictions, day_name
 from ..taxonomy.taxonomy import LEVELS, Taxonomy
 
 # %% ../../nbs/10_evaluation/02_metrics.ipynb #cell-009
 def with_known_class(
     predictions: Predictions,  # node probabilities at every day, with the truth where it is known
 ) -> Predictions:
-    "The objects whose true class is known; ValueError where there is none, or where a probability is not finite."
+    "Objects whose true class is known, days that one of them has reached; ValueError for none, or for a probability that is not finite."
     known = np.asarray(predictions.truth) >= 0
     if not known.any():
         raise ValueError(f"none of the {len(known):,} objects has a true class: metrics need labelled objects")
-    bad = ~np.isfinite(predictions.probabilities).all((1, 2)) & known
+    reached = predictions.reached & known[:, None]
+    if not reached.any():
+        raise ValueError(f"none of the {known.sum():,} objects with a true class has reached a day of {predictions.days.tolist()}")
+    bad = (~np.isfinite(predictions.probabilities).all(2) & reached).any(1)
     if bad.any():
         snid = np.asarray(predictions.SNID)[bad][0]
         raise ValueError(f"object {snid}: a probability is not finite ({bad.sum():,} such objects); predict it again")
-    if known.all():
-        return predictions
-    fields = {name: np.asarray(getattr(predictions, name))[known] for name in ("SNID", "probabilities", "truth")}
-    return replace(predictions, **fields)
+    objects, days = reached.any(1), reached.any(0)
+    chosen = predictions if days.all() else predictions.select_days(days)
+    return chosen if objects.all() else chosen[objects]
 
 # %% ../../nbs/10_evaluation/02_metrics.ipynb #cell-012
 def day_index(
@@ -57,18 +59,17 @@ def predictions_at_day(
     day: float,  # days since the first detection
 ) -> Predictions:  # with this one day only
     "The predictions of one day; ValueError where it was not predicted."
-    index = day_index(predictions.days, day)
-    one = slice(index, index + 1)
-    return replace(predictions, days=np.asarray(predictions.days)[one], probabilities=predictions.probabilities[:, one])
+    return predictions.select_days([day_index(predictions.days, day)])
 
 # %% ../../nbs/10_evaluation/02_metrics.ipynb #cell-014
 class LevelAnswers(NamedTuple):
-    "One level on one day as a flat classification of n objects into k nodes."
+    "One level on one day as a flat classification of the n objects that have reached it into k nodes."
 
     nodes: np.ndarray  # (k,) node numbers
     truth: np.ndarray  # (n,) position of the true node
     chosen: np.ndarray  # (n,) position of the most probable node
     probabilities: np.ndarray  # (k, n) float32
+    rows: np.ndarray  # (n,) place of each object among the predictions
 
 
 def level_answers(
@@ -76,10 +77,19 @@ def level_answers(
     level: str,  # 'root', 'level2' or 'leaf'
     index: int,  # position among `predictions.days`
 ) -> LevelAnswers:
-    "What a level says on one day."
-    nodes = predictions.taxonomy.level(level)
-    probabilities = np.ascontiguousarray(predictions.probabilities[:, index].T[nodes])
-    return LevelAnswers(nodes, predictions.taxonomy.at_level(predictions.truth, level), probabilities.argmax(0), probabilities)
+    "What a level says on one day, of the objects that have reached it."
+    nodes, rows = predictions.taxonomy.level(level), np.flatnonzero(predictions.reached[:, index])
+    probabilities = np.ascontiguousarray(predictions.probabilities[rows, index].T[nodes])
+    truth = predictions.taxonomy.at_level(predictions.truth[rows], level)
+    return LevelAnswers(nodes, truth, probabilities.argmax(0), probabilities, rows)
+
+
+def reached_weights(
+    given: LevelAnswers,
+    weights: np.ndarray,  # (n, m) of all objects
+) -> np.ndarray:  # those of the objects that have reached the day
+    "The weights that belong to the answers of a day."
+    return weights if len(given.rows) == len(weights) else weights[given.rows]
 
 # %% ../../nbs/10_evaluation/02_metrics.ipynb #cell-017
 def group_sums(
@@ -353,6 +363,7 @@ def day_metrics(
 ) -> dict[tuple[str, str], np.ndarray]:  # (node, metric) → (m,)
     "All metrics of a level on one day under every set of weights."
     given, taxonomy = level_answers(predictions, level, index), predictions.taxonomy
+    weights = reached_weights(given, weights)
     counts, names = count_confusion(given, weights), [taxonomy.nodes[node] for node in given.nodes]
     by_node = confusion_scores(counts)
     support = by_node.pop("support")
@@ -377,18 +388,20 @@ def compute_metrics(
     draws: int = 0,  # bootstrap draws for the columns low and high; 0: no such columns
     seed: int = 0,  # of the draws
     coverage: float = 0.95,  # of the interval from low to high
-) -> pd.DataFrame:  # tidy: level, day, node, metric, value (and low, high)
-    "All metrics by level, day and node; objects without a known class are left out."
+) -> pd.DataFrame:  # tidy: level, day, first_alert (whether day 0 is the first alert), node, metric, value (and low, high)
+    "All metrics by level, day and node; objects without a known class, and days that an object has not reached, are left out."
     predictions = with_known_class(predictions)
     weights = bootstrap_weights(len(predictions.truth), draws, seed)
     rows, cells = [], []
     for level in LEVELS:
         for index, day in enumerate(predictions.days):
-            for (node, metric), value in day_metrics(predictions, level, index, weights).items():
-                rows.append((level, float(day), node, metric))
-                cells.append(value)
+            first = predictions.first_alert and day == 0
+            with np.errstate(divide="ignore", invalid="ignore"):  # a draw without any object
+                scores = day_metrics(predictions, level, index, weights)
+            rows += [(level, float(day), first, node, metric) for node, metric in scores]
+            cells += scores.values()
     cells = np.array(cells, dtype=float)
-    table = pd.DataFrame(rows, columns=["level", "day", "node", "metric"]).assign(value=cells[:, 0])
+    table = pd.DataFrame(rows, columns=["level", "day", "first_alert", "node", "metric"]).assign(value=cells[:, 0])
     if draws:
         ends = np.array([(1 - coverage) / 2, (1 + coverage) / 2])
         known = np.isfinite(cells).sum(1) > 1
@@ -407,15 +420,26 @@ METRIC_NAMES = {name: name.replace("_", " ") for name in METRICS} | {name: f"mac
 }  # fmt: skip
 
 
+def has_first_alert(
+    table: pd.DataFrame,  # what `compute_metrics` returns
+) -> bool:
+    "Whether day 0 of a table stands for the first alert."
+    return "first_alert" in table and bool(table["first_alert"].any())
+
+
 def summary_table(
     table: pd.DataFrame,  # what `compute_metrics` returns
     names: Sequence[str] = ("f1", "accuracy"),  # which of `METRICS`
     decimals: int = 3,  # digits after the point
-) -> pd.DataFrame:  # rows = days; columns = level × metric, the macro averages
+) -> pd.DataFrame:  # rows = days; columns = level × metric, the macro averages; before them the objects, where days differ in it
     "Macro averages, and what belongs to the level as a whole, by day; a column per level and metric."
     average = np.where(table.metric.isin(OVERALL), "all", "macro")
     rows = table[(table.node == average) & table.metric.isin(names)]
     wide = rows.pivot(index="day", columns=["level", "metric"], values="value").round(decimals)
-    wide.index = pd.Index([f"{day:g}" for day in wide.index], name="day")
     wide = wide[[(level, name) for level in LEVELS for name in names]]
-    return wide.rename(columns=LEVEL_NAMES, level=0).rename(columns=METRIC_NAMES, level=1)
+    wide = wide.rename(columns=LEVEL_NAMES, level=0).rename(columns=METRIC_NAMES, level=1)
+    objects = table[(table.node == "all") & (table.metric == "support") & (table.level == LEVELS[0])].set_index("day")["value"]
+    if objects.nunique() > 1:
+        wide.insert(0, ("", "objects"), objects.astype(int))
+    wide.index = pd.Index([day_name(day, has_first_alert(table)) for day in wide.index], name="day")
+    return wide

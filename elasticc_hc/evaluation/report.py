@@ -4,30 +4,30 @@
 
 # %% auto #0
 __all__ = ['PAGE_STYLE', 'PAGE_SCRIPT', 'SLIDER_FIGURES', 'TABLE_DAYS', 'EXTREMES_NOTE', 'REPORT_FIGURES', 'embedded_image',
-           'Html', 'table_html', 'day_slider', 'html_page', 'label_problem', 'save_figure', 'write_report',
+           'Html', 'SortedText', 'table_html', 'day_slider', 'html_page', 'label_problem', 'write_report',
            'write_evaluation', 'evaluate']
 
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-003
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from PIL import Image
 
-from ..classification.classifier import HierarchicalClassifier, Predictions
+from ..classification.classifier import HierarchicalClassifier, Predictions, day_name
 from ..classification.object_card import draw_extreme_cards
 from ..conversion.parquet import atomic_write
 from elasticc_hc.evaluation.by_day import (
     class_by_day,
     class_change_shares,
     confident_shares,
+    objects_by_day,
     plot_by_day,
     plot_class_by_day,
     plot_class_changes,
@@ -42,8 +42,8 @@ from elasticc_hc.evaluation.by_property import (
     plot_groups,
     redshift_bins,
 )
-from .curves import plot_pr, plot_roc, pr_curves, rankings, roc_curves
-from .figures import sibling_blocks
+from .curves import draw_curves
+from .figures import day_title, save_figure
 from .metrics import LEVEL_NAMES, summary_table, with_known_class
 from .results import compare_runs, plot_differences, provenance, results_folder, write_metrics
 from ..lightcurves.lightcurves import LightCurves
@@ -68,10 +68,19 @@ class Html(str):
     "Text that is HTML already."
 
 
+class SortedText(NamedTuple):
+    "Text that sorts as a number."
+
+    text: str
+    number: float
+
+
 def _table_cell(value) -> str:
     "One cell of a table: numbers in three digits that sort as numbers, text as it is, a dash for nothing."
     if isinstance(value, str):
         return f"<td>{value if isinstance(value, Html) else escape(value)}</td>"
+    if isinstance(value, SortedText):
+        return f'<td data-value="{value.number:.9g}">{escape(value.text)}</td>'
     if value is None or value != value:
         return '<td data-value="-1e9">–</td>'
     shown = "never" if value == float("inf") else f"{int(value):,}" if float(value).is_integer() else f"{value:.3f}"
@@ -91,19 +100,19 @@ def day_slider(
     folder: Path,  # of the results
     kinds: Mapping[str, str],  # title → pattern of the file, with {day:04g}, relative to the folder
     days: Sequence[float],  # ascending
+    first_alert: bool = False,  # whether day 0 is the first alert
 ) -> str:
     "Pictures that change with the day; where a kind has none for a day, its last one before stays, with its own title."
-    views = []
+    views, names = [], [day_title(day, first_alert) for day in days]
     for title, pattern in kinds.items():
         drawn = [(index, folder / pattern.format(day=day)) for index, day in enumerate(days)]
-        shown = {index: embedded_image(path, f"{title} at {days[index]:g} days") for index, path in drawn if path.is_file()}
+        shown = {index: embedded_image(path, f"{title}, {names[index]}") for index, path in drawn if path.is_file()}
         pictures = "".join(f'<figure data-index="{index}">{image}</figure>' for index, image in shown.items())
         if pictures:
             views.append(f'<div class="view"><h3>{escape(title)}</h3>{pictures}</div>')
-    label = f'<label>day <output id="day">{days[-1]:g}</output> since first detection</label>'
+    label = f'<label><output id="day">{names[-1]}</output></label>'
     control = f'<input id="slider" type="range" min="0" max="{len(days) - 1}" value="{len(days) - 1}" aria-label="day">'
-    steps = json.dumps([f"{day:g}" for day in days])
-    return f"<div class=\"days\" data-days='{steps}'>{label}{control}</div><div class='views'>{''.join(views)}</div>"
+    return f"<div class=\"days\" data-days='{json.dumps(names)}'>{label}{control}</div><div class='views'>{''.join(views)}</div>"
 
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-012
 PAGE_STYLE = """
@@ -181,56 +190,6 @@ def label_problem(
         return "no object has a detection" if len(curves) else "there are no objects"
     return "" if (predictions.truth >= 0).any() else "no object has a label (column ELASTICC_class)"
 
-# %% ../../nbs/10_evaluation/08_report.ipynb #cell-010x
-def save_figure(
-    figure: Figure,
-    path: Path,  # .png
-) -> None:
-    "Write a figure as PNG without time or version in it, whole or not at all."
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-
-
-def _report_panels(
-    n: int,  # how many
-) -> tuple[Figure, np.ndarray]:  # the figure, and (n,) axes
-    "Small multiples on a figure of their own, so that pyplot keeps nothing."
-    columns = n if n <= 3 else -(-n // 2)
-    rows = -(-n // columns)
-    figure = Figure((2 + 2.4 * columns, 0.8 + 2.6 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax in axes[n:]:
-        ax.remove()
-    return figure, axes[:n]
-
-# %% ../../nbs/10_evaluation/08_report.ipynb #cell-012x
-def _draw_curves(
-    predictions: Predictions,  # objects with a known class
-    folder: Path,
-) -> None:
-    "ROC curves and precision against recall, of every level and day."
-    for level in LEVELS:
-        n = len(sibling_blocks(predictions.taxonomy, level))
-        kinds = {"roc": (roc_curves, plot_roc, *_report_panels(n)), "precision": (pr_curves, plot_pr, *_report_panels(n))}
-        for day in predictions.days:
-            ranked = list(rankings(predictions, level, day))
-            for name, (curves, plot, figure, axes) in kinds.items():
-                plot(predictions, level, day, axes, curves=curves(ranked))
-                figure.suptitle(f"{LEVEL_NAMES[level]}, {day:g} d after first detection", x=0.01, ha="left", size=10)
-                save_figure(figure, folder / name / f"{level}_day_{day:04g}.png")
-                _wipe(figure, axes)
-
-
-def _wipe(
-    figure: Figure,  # drawn
-    axes: Iterable[Axes],
-) -> None:
-    "Take the lines and legends off, and keep the axes where they are."
-    figure.set_layout_engine("none")
-    for ax in axes:
-        for artist in (*ax.lines, ax.get_legend()):
-            artist.remove()
-
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-013x
 def _draw_days(
     predictions: Predictions,  # objects with a known class
@@ -244,10 +203,11 @@ def _draw_days(
     save_figure(plot_class_by_day(table, tree).figure, folder / "class_by_day.png")
     save_figure(plot_confident_shares(predictions), folder / "days_until.png")
     confident_shares(predictions, "leaf").to_csv(folder / "days_until.csv", float_format="%.6g")
+    objects_by_day(table, tree).to_csv(folder / "objects_by_day.csv")
     stable = class_change_shares(predictions)
     stable.to_csv(folder / "flips.csv", index=False, float_format="%.6g")
     save_figure(plot_class_changes(stable).figure, folder / "flips.png")
-    _draw_curves(predictions, folder)
+    draw_curves(predictions, folder)
 
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-014x
 def _draw_properties(
@@ -268,7 +228,7 @@ def _draw_properties(
         for level in ("level2", "leaf"):
             table = by_redshift(predictions, z, level, day, redshift_bins(z))
             tables.append(table.assign(level=level, day=day))
-            title = f"{LEVEL_NAMES[level]}, {day:g} d after first detection"
+            title = f"{LEVEL_NAMES[level]}, {day_title(day, predictions.first_alert)}"
             save_figure(plot_by_redshift(table, title=title), folder / "redshift" / f"{level}_day_{day:04g}.png")
     pd.concat(tables).to_csv(folder / "redshift.csv", index=False, float_format="%.6g")
 
@@ -291,10 +251,10 @@ SLIDER_FIGURES = {
     for name, title in (("confusion", "confusion"), ("roc", "ROC"), ("precision", "precision and recall"), ("redshift", "redshift"))
     for level in LEVELS
 } | {"reliability": "reliability/day_{day:04g}.png"}  # fmt: skip
-TABLE_DAYS = (1, 8, 64, 1024)  # columns of the table of classes, where predicted
+TABLE_DAYS = (0, 1, 8, 64, 1024)  # columns of the table of classes, where predicted and reached
 EXTREMES_NOTE = (
     "The classes take turns: the worst object of every class, then the second of every class, until there are enough, and the best "
-    "likewise; by the mean log probability of the true class over all days. So a class that is always right is among the worst as well."
+    "likewise; by the mean log probability of the true class over the days reached. So a class that is always right is among the worst too."
 )
 REPORT_FIGURES = {
     "macro averages against the days": "by_day.png", "F1 of every class and day": "class_by_day.png",
@@ -308,14 +268,27 @@ def _class_table(
     table: pd.DataFrame,  # what `compute_metrics` returns
 ) -> pd.DataFrame:
     "One row per leaf: objects, F1 on some days, the last precision and recall, days until P > 0.75."
-    tree, days = predictions.taxonomy, [day for day in TABLE_DAYS if day in np.asarray(predictions.days)]
-    by_day = {metric: class_by_day(table, tree, metric) for metric in ("f1", "precision", "recall", "support")}
-    last = predictions.days[-1]
-    prompt = confident_shares(predictions, "leaf").reindex(by_day["f1"].index)
-    rows = {"class": by_day["f1"].index, "objects": by_day["support"][last].reindex(prompt.index).to_numpy()}
-    rows |= {f"F1, {day:g} d": by_day["f1"][day].to_numpy() for day in days}
-    rows |= {f"{name}, {last:g} d": by_day[name][last].reindex(prompt.index).to_numpy() for name in ("precision", "recall")}
+    tree, days, first = predictions.taxonomy, [day for day in TABLE_DAYS if day in predictions.days], predictions.first_alert
+    by_day = {metric: class_by_day(table, tree, metric) for metric in ("f1", "precision", "recall")}
+    last, prompt = predictions.days[-1], confident_shares(predictions, "leaf").reindex(by_day["f1"].index)
+    rows = {"class": prompt.index, "objects": prompt["objects"].to_numpy()}
+    rows |= {f"F1, {day_name(day, first, '{:g} d')}": by_day["f1"][day].to_numpy() for day in days}
+    rows |= {f"{name}, {day_name(last, first, '{:g} d')}": by_day[name][last].to_numpy() for name in ("precision", "recall")}
     return pd.DataFrame(rows | {"median days until P > 0.75": prompt["median"].to_numpy()})
+
+
+def _objects_html(
+    predictions: Predictions,  # objects with a known class
+    table: pd.DataFrame,  # what `compute_metrics` returns
+) -> str:
+    "How many objects of each class have reached each day; a sentence where all have."
+    if predictions.reached.all():
+        return '<p class="note">Every object is known until the last day.</p>'
+    counts = objects_by_day(table, predictions.taxonomy)
+    counts.loc["all"] = counts.sum()
+    counts.columns = [day_name(day, predictions.first_alert) for day in counts]
+    text = "Objects that are known until each day: whole light curves, and those with an alert on it or later. Only they are scored."
+    return f'<p class="note">{text}</p>{table_html(counts.rename_axis("class").reset_index())}'
 
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-018
 def _cards_html(
@@ -349,15 +322,17 @@ def write_report(
 ) -> None:
     "Write report.html, one file that needs no other."
     summary = summary_table(table)
-    summary.columns = [" ".join(column) for column in summary.columns]
-    summary = summary.reset_index().assign(day=lambda rows: rows.day.astype(float))
+    summary.columns = [" ".join(column).strip() for column in summary.columns]
+    days, first = predictions.days, predictions.first_alert
+    summary.insert(0, "day", pd.Series([SortedText(day_name(day, first), day) for day in days], summary.index, dtype=object))
     tree, n = predictions.taxonomy, len(predictions)
     intro = f'<p class="note">{n:,} test objects of {len(np.unique(predictions.truth))} classes, tree {tree.name}; macro averages.</p>'
     figures = "".join(
         f"<h3>{title}</h3>{embedded_image(folder / name, title)}" for title, name in REPORT_FIGURES.items() if (folder / name).is_file()
     )
     sections = {"Summary": intro + table_html(summary), "Classes": table_html(_class_table(predictions, table))}
-    sections |= {"Through the days": day_slider(folder, SLIDER_FIGURES, list(map(float, predictions.days))), "Figures": figures}
+    sections["Objects by day"] = _objects_html(predictions, table)
+    sections |= {"Through the days": day_slider(folder, SLIDER_FIGURES, list(map(float, days)), first), "Figures": figures}
     if (folder / "comparison.csv").is_file():
         pictures = "".join(embedded_image(path, "difference of macro F1") for path in sorted((folder / "comparison").iterdir()))
         sections["Comparison"] = pictures + table_html(pd.read_csv(folder / "comparison.csv"))
@@ -396,7 +371,7 @@ def write_evaluation(
             objects = draw_extreme_cards(known, curves, classifier, save_card, cards)
             objects.to_csv(folder / "objects.csv", index=False, float_format="%.6g")
         if others:
-            _draw_comparison(known, others, folder, max(draws, 100))
+            _draw_comparison(predictions, others, folder, max(draws, 100))
         if made:
             (folder / "provenance.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
         write_report(known, table, folder, made or {}, objects)
@@ -410,7 +385,7 @@ def evaluate(
     *,
     compare: Sequence[str | Path] = (),  # other runs, to compare with on the same objects
     published: bool = False,  # the objects are ELAsTiCC 2's own test objects: draw ORACLE's published values beside
-    days: Sequence[float] | None = None,  # days since trigger; 1, 2, 4 … 1024 by default
+    days: Sequence[float] | None = None,  # days since trigger, behind the first alert; 1, 2, 4 … 1024 by default
     prior: Mapping[str, float] | None = None,  # rates at nodes that cover every leaf once; that of the training by default
     draws: int = 200,  # bootstrap draws for the intervals; 0: none
     overwrite: bool = False,  # replace the files of an earlier evaluation
@@ -419,11 +394,12 @@ def evaluate(
     "Classify, score and draw; ValueError where the labels do not allow metrics, after the predictions are written."
     with results_folder(out, overwrite) as folder:
         classifier, curves = HierarchicalClassifier.load(run), LightCurves.from_parquet(data)
-        predictions = classifier.predict(curves, days or DAYS, prior)
+        predictions = classifier.predict(curves, days or DAYS, prior, first_alert=True)
         if problem := label_problem(predictions, curves):
             predictions.to_parquet(folder / "predictions.parquet")
         else:
-            others = {str(other): HierarchicalClassifier.load(other).predict(curves, days or DAYS, prior) for other in compare}
+            runs = {str(other): HierarchicalClassifier.load(other) for other in compare}
+            others = {name: other.predict(curves, days or DAYS, prior, first_alert=True) for name, other in runs.items()}
             made = provenance(HierarchicalClassifier.run_folder(run), data, command, draws)
             table = write_evaluation(predictions, folder, curves, classifier, others, made, published, draws=draws)
     if problem:

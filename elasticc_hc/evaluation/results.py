@@ -24,8 +24,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..classification.classifier import Predictions
-from .figures import LEVEL_COLORS, day_positions, plot_confusion, plot_metric_by_day
+from ..classification.classifier import Predictions, day_name
+from .figures import LEVEL_COLORS, day_positions, plot_confusion, plot_metric_by_day, set_day_ticks
 from elasticc_hc.evaluation.metrics import (
     LEVEL_NAMES,
     METRIC_NAMES,
@@ -33,9 +33,11 @@ from elasticc_hc.evaluation.metrics import (
     compute_metrics,
     confusion_scores,
     count_confusion,
+    has_first_alert,
     level_answers,
     macro_average,
     plot_reliability,
+    reached_weights,
     reliability,
     with_known_class,
 )
@@ -132,7 +134,7 @@ def _save_axes(
 
 # %% ../../nbs/10_evaluation/05_results.ipynb #cell-011x
 def _draw_results(
-    predictions: Predictions,  # node probabilities at every day, with the truth
+    predictions: Predictions,  # objects with a known class
     table: pd.DataFrame,  # what `compute_metrics` returns
     folder: Path,  # existing
     days: Sequence[float],  # days to draw confusion matrices and reliability at
@@ -145,7 +147,7 @@ def _draw_results(
     for day in days:
         axes = Figure((10, 3.6), layout="constrained").subplots(1, len(LEVELS))
         for ax, level in zip(axes, LEVELS, strict=True):
-            title = f"{LEVEL_NAMES[level]}, {day:g} d"
+            title = f"{LEVEL_NAMES[level]}, {day_name(day, predictions.first_alert, '{:g} d')}"
             plot_reliability(reliability(predictions, level, [day]), ax, LEVEL_COLORS[level], title)
             square = Figure((6.5, 6), layout="constrained").add_subplot()
             _save_axes(plot_confusion(predictions, level, day, square), folder / "confusion" / f"{level}_day_{day:04g}.png")
@@ -156,7 +158,7 @@ def write_metrics(
     predictions: Predictions,  # node probabilities at every day, with the truth
     out: str | Path,  # folder for the results
     overwrite: bool = False,  # replace the files of an earlier evaluation
-    days: Sequence[float] = (1, 8, 64, 1024),  # confusion matrices and reliability are drawn at these, where predicted
+    days: Sequence[float] = (1, 8, 64, 1024),  # confusion matrices and reliability are drawn at these, where predicted and reached
     draws: int = 200,  # bootstrap draws for the intervals; 0: none
 ) -> pd.DataFrame:  # what `compute_metrics` returns
     "Write predictions, metrics (CSV and Parquet), macro F1 against days, confusion matrices and reliability diagrams."
@@ -165,7 +167,8 @@ def write_metrics(
         predictions.to_parquet(folder / "predictions.parquet")
         table.to_parquet(folder / "metrics.parquet", index=False)
         table.to_csv(folder / "metrics.csv", index=False, float_format="%.6g")
-        _draw_results(predictions, table, folder, [day for day in days if day in np.asarray(predictions.days)])
+        known = with_known_class(predictions)
+        _draw_results(known, table, folder, [day for day in days if day in known.days])
     return table
 
 # %% ../../nbs/10_evaluation/05_results.ipynb #cell-007xx
@@ -173,18 +176,19 @@ def paired_predictions(
     first: Predictions,
     other: Predictions,  # of the same objects, in any order, and more
     name: str = "the other run",  # for the message
-) -> tuple[Predictions, Predictions]:  # labelled, same objects, same order
+) -> tuple[Predictions, Predictions]:  # labelled, same objects, same order, and the days that are reached in both
     "Both sets of predictions object by object; ValueError where tree, days or objects differ."
     if tuple(first.taxonomy.nodes) != tuple(other.taxonomy.nodes):
         raise ValueError(f"{name} has another tree ({other.taxonomy.name}, not {first.taxonomy.name}): its scores cannot be compared")
-    if not np.array_equal(first.days, other.days):
+    if not np.array_equal(first.days, other.days) or first.first_alert != other.first_alert:
         raise ValueError(f"{name} has predictions for other days: predict it again")
     first = with_known_class(first)
     place = pd.Index(np.asarray(other.SNID).astype(str)).get_indexer(np.asarray(first.SNID).astype(str))
     if (place < 0).any():
         raise ValueError(f"{name} has no prediction for object {first.SNID[int((place < 0).argmax())]}: test both on the same file")
-    fields = {field: np.asarray(getattr(other, field))[place] for field in ("SNID", "probabilities", "truth")}
-    return first, replace(other, **fields)
+    other = other[place].select_days(np.isin(other.days, first.days))
+    both = first.reached & other.reached
+    return tuple(replace(one, reached=both).select_days(both.any(0)) for one in (first, other))
 
 # %% ../../nbs/10_evaluation/05_results.ipynb #cell-009xx
 COMPARED_METRICS = ("f1", "precision", "recall", "accuracy")
@@ -197,7 +201,8 @@ def _bootstrap_metrics(
     weights: np.ndarray,  # (n, m)
 ) -> dict[str, np.ndarray]:  # (m,) each
     "The compared metrics under every set of weights."
-    counts = count_confusion(level_answers(predictions, level, index), weights)
+    given = level_answers(predictions, level, index)
+    counts = count_confusion(given, reached_weights(given, weights))
     flat = confusion_scores(counts)
     values = {metric: macro_average(flat[metric]) for metric in COMPARED_METRICS[:-1]}
     return values | {"accuracy": np.trace(counts, axis1=1, axis2=2) / counts.sum((1, 2))}
@@ -208,7 +213,7 @@ def compare_runs(
     others: Mapping[str, Predictions],  # by name, of the same objects
     draws: int = 200,  # of the paired bootstrap
     seed: int = 0,  # same seed, same draws
-) -> pd.DataFrame:  # run, level, day, metric, value, other, difference (other − first), low, high (95 %)
+) -> pd.DataFrame:  # run, level, day, first_alert, metric, value, other, difference (other − first), low, high (95 %)
     "Every other run against the first one, with paired bootstrap intervals."
     rows = []
     for name, other in others.items():
@@ -216,12 +221,14 @@ def compare_runs(
         weights = bootstrap_weights(len(one), draws, seed)
         for level in LEVELS:
             for index, day in enumerate(one.days):
-                a, b = (_bootstrap_metrics(p, level, index, weights) for p in (one, two))
+                with np.errstate(divide="ignore", invalid="ignore"):  # a draw without any object
+                    a, b = (_bootstrap_metrics(p, level, index, weights) for p in (one, two))
                 for metric in COMPARED_METRICS:
                     spread = b[metric] - a[metric]
-                    ends = np.quantile(spread[1:], (0.025, 0.975))
-                    rows.append((name, level, float(day), metric, a[metric][0], b[metric][0], spread[0], *ends))
-    return pd.DataFrame(rows, columns=["run", "level", "day", "metric", "value", "other", "difference", "low", "high"])
+                    ends = np.nanquantile(spread[1:], (0.025, 0.975))
+                    when = float(day), one.first_alert and day == 0
+                    rows.append((name, level, *when, metric, a[metric][0], b[metric][0], spread[0], *ends))
+    return pd.DataFrame(rows, columns=["run", "level", "day", "first_alert", "metric", "value", "other", "difference", "low", "high"])
 
 # %% ../../nbs/10_evaluation/05_results.ipynb #cell-012xx
 def plot_differences(
@@ -241,9 +248,7 @@ def plot_differences(
                     elinewidth=0.8, color=LEVEL_COLORS[level], label=LEVEL_NAMES[level])  # fmt: skip
     days = np.unique(rows.day)
     ax.axhline(0, color="0.5", lw=0.8)
-    ax.set_xscale("log", base=2)
-    ax.set_xticks(day_positions(days), [f"{day:g}" for day in days], size=8)
-    ax.set_xticks([], minor=True)
+    set_day_ticks(ax, days, days, has_first_alert(rows))
     ax.set_xlabel("days since first detection", size=8)
     ax.set_ylabel(f"difference of {METRIC_NAMES[metric]}", size=8)
     ax.set_title(f"{run} minus this run", size=9, loc="left")

@@ -156,7 +156,7 @@ def true_leaves(
 def outcomes_of(
     catalogue: Catalogue,
     taxonomy: Taxonomy,
-    predictions=None,  # `Predictions` of some or all of these objects; None: nothing is predicted yet
+    predictions=None,  # `Predictions` of some or all of these objects, of the last day reached; None: nothing is predicted yet
 ) -> Outcomes:
     "Truth and prediction of every row of the catalogue."
     predicted, confidence = np.full(len(catalogue), -1), np.full(len(catalogue), np.nan, np.float32)
@@ -164,7 +164,8 @@ def outcomes_of(
         names = pa.array([str(name) for name in predictions.SNID], pa.string())
         rows = pc.index_in(names, value_set=pc.unique(catalogue.SNID)).to_numpy(zero_copy_only=False)
         there, leaves = ~np.isnan(rows.astype(float)), predictions.taxonomy.leaf_nodes
-        last = predictions.probabilities[:, -1][there][:, leaves]
+        there &= predictions.last_reached >= 0
+        last = predictions.probabilities[there, predictions.last_reached[there]][:, leaves]
         rows = rows[there].astype(np.int64)
         predicted[rows], confidence[rows] = leaves[last.argmax(axis=1)], last.max(axis=1)
     return Outcomes(taxonomy, true_leaves(catalogue, taxonomy), predicted, confidence)

@@ -326,18 +326,15 @@ def _take(self: Explorer, predictions) -> None:
 @patch
 def classify(self: Explorer) -> None:
     "Predict every object, row group by row group."
-    from elasticc_hc.classification.classifier import Predictions
+    from elasticc_hc.classification.runs import concatenate_predictions
 
     parts, file = [], self.catalogue.file
     for i in range(file.metadata.num_row_groups):
         self.show_message(f"classifying: {self.catalogue.starts[i]:,} of {len(self.catalogue):,}")
         curves = LightCurves.from_arrow(file.read_row_group(i))
         parts.append(self.classifier.predict(curves))
-    first = parts[0]
-    joined = (np.concatenate([getattr(part, name) for part in parts]) for name in ("SNID", "probabilities", "truth"))
-    names, probabilities, truth = joined
-    self._take(Predictions(names, first.days, probabilities, truth, first.taxonomy))
-    self.show_message(f"{len(names):,} objects classified")
+    self._take(concatenate_predictions(parts))
+    self.show_message(f"{len(self.predictions):,} objects classified")
 
 
 @patch

@@ -15,7 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.graph_objects import FigureWidget
 
-from ..classification.object_card import ClassEvolution, area_labels, time_span
+from ..classification.object_card import ClassEvolution, area_labels, newest_alert_day, time_span
 from ..lightcurves.lightcurves import BANDS, BAND_COLORS, NJY_PER_FLUXCAL, LightCurves
 from ..lightcurves.statics import known_values
 from ..source.fluxcurve import MagnitudeLocator, ab_magnitude
@@ -93,7 +93,7 @@ def area_traces(
 
 # %% ../../nbs/11_explorer/03_panels.ipynb #cell-012
 def _shapes(cut: float | None) -> list[dict]:
-    "The line at the trigger, the veil and the cut, in this order; the last two out of sight where there is no cut."
+    "The lines at the trigger, the veil, the cut and the newest alert, in this order; what an object does not have is out of sight."
     over = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1}
     day, shown = (0.0, False) if cut is None else (float(cut), True)
     return [
@@ -102,6 +102,8 @@ def _shapes(cut: float | None) -> list[dict]:
          "layer": "above", "name": "veil", "visible": shown, **over},
         {"type": "line", "x0": day, "x1": day, "line": {"color": "black", "width": 2}, "layer": "above", "name": "cut",
          "visible": shown, **over},
+        {"type": "line", "x0": 0, "x1": 0, "line": {"color": "#555", "width": 1, "dash": "dash"}, "name": "newest alert",
+         "visible": False, **over},
     ]  # fmt: skip
 
 
@@ -154,7 +156,7 @@ def _areas(
     "Coordinates of each class's area: a staircase with a step at every detection."
     if story is None:
         return [{"x": np.zeros(0), "y": np.zeros(0), "showlegend": False}] * n
-    days, nodes = np.append(story.days, max(end, story.days[-1])), story.taxonomy.level(level)
+    days, nodes = np.append(story.days, max(min(end, story.known_until), story.days[-1] + 0.02)), story.taxonomy.level(level)
     heights = np.append(story.probabilities, story.probabilities[-1:], axis=0)[:, nodes].astype(float)
     names = [story.taxonomy.nodes[node] for node in nodes]
     return [{"x": days, "y": height, "name": name, "showlegend": False} for height, name in zip(heights.T, names, strict=True)]
@@ -164,7 +166,7 @@ def _area_names(story: ClassEvolution | None, level: str, end: float) -> list[di
     "The classes' names, written into their areas."
     if story is None:
         return []
-    days, nodes = np.append(story.days, max(end, story.days[-1] + 1e-3)), story.taxonomy.level(level)
+    days, nodes = np.append(story.days, max(min(end, story.known_until), story.days[-1] + 0.02)), story.taxonomy.level(level)
     style = {"xref": "x", "yref": "y2", "showarrow": False, "font": {"size": 11}, "bgcolor": "rgba(255,255,255,0.65)"}
     return [
         {"x": day, "y": p, "text": story.taxonomy.labels[nodes[i]], **style}
@@ -185,6 +187,20 @@ def _axis_ranges(source: LSSTSource, with_areas: bool, level: str) -> dict:
     return axes | ({"yaxis2.title.text": f"P({level.replace('level2', 'level 2')})"} if with_areas else {})
 
 # %% ../../nbs/11_explorer/03_panels.ipynb #cell-016
+def _newest_alert_shape(source: LSSTSource) -> dict:
+    "The line at the newest alert."
+    day = newest_alert_day(source)
+    place = float(day) if np.isfinite(day) else 0.0
+    return {"shapes[3].x0": place, "shapes[3].x1": place, "shapes[3].visible": bool(np.isfinite(day))}
+
+
+def _newest_alert_name(source: LSSTSource) -> list[dict]:
+    "The name of that line, right of it."
+    day, style = newest_alert_day(source), {"xref": "x", "yref": "paper", "showarrow": False, "font": {"size": 10, "color": "#555"}}
+    note = {"x": day, "y": 1, "text": "newest alert", "textangle": -90, "xanchor": "left", "yanchor": "top"}
+    return [note | style] if np.isfinite(day) else []
+
+
 def fill_card(
     figure,  # from `empty_card`
     source: LSSTSource,
@@ -196,7 +212,8 @@ def fill_card(
     time = source.curves.days if source.is_detected else source.curves.MJD
     n_areas, end = len(figure.data) - 2 * len(BANDS) - 1, time_span(source)[1]
     traces = [*point_columns(source.curves, time), {"x": [None], "y": [None], "showlegend": False}, *_areas(story, level, end, n_areas)]
-    layout = _axis_ranges(source, n_areas > 0, level) | _cut_shapes(cut) | {"annotations": _area_names(story, level, end)}
+    layout = _axis_ranges(source, n_areas > 0, level) | _cut_shapes(cut) | _newest_alert_shape(source)
+    layout |= {"annotations": _area_names(story, level, end) + _newest_alert_name(source)}
     return update_traces(figure, traces, layout)
 
 

@@ -12,11 +12,12 @@ from types import SimpleNamespace
 
 import anywidget
 import ipywidgets as widgets
+import numpy as np
 import pandas as pd
 import traitlets
 from fastcore.basics import patch
 
-from ..classification.object_card import ClassEvolution, time_span
+from ..classification.object_card import ClassEvolution, newest_alert_day, time_span
 from .catalogue import Catalogue, has_model
 from elasticc_hc.explorer.panels import (
     area_traces,
@@ -267,7 +268,7 @@ def draw(
 ) -> None:
     "Put an object into every panel, the cut at its end."
     self.source, self.story = source, story
-    end = round(max(time_span(source)[1], 0.1), 3) if source.is_detected else 0.1
+    end = round(max(min(time_span(source)[1], newest_alert_day(source)), 0.1), 3) if source.is_detected else 0.1
     self._set_range(end)
     self._at_the_cut()
     self.host.value = host_html(source, self.true_class())
@@ -326,9 +327,14 @@ def _at_the_cut(self: Window) -> None:
     self.listener.day, self.buttons.knob.value = day, round(CUT_STEPS * day / self.buttons.cut.max)
     self._settled = True
     if self.icicle is not None:
-        known, title = (self.story.at(day), f"day {day:.1f}") if self.story else (None, "nothing to classify")
-        fill_icicle(self.icicle, known, self.taxonomy, title)
+        fill_icicle(self.icicle, self.known_at_cut(), self.taxonomy, f"day {day:.1f}" if self.story else "nothing to classify")
     self.status.value = f'<div role="status">{self.sentence()}</div>'
+
+
+@patch
+def known_at_cut(self: Window) -> np.ndarray | None:  # (n_nodes,)
+    "The probabilities at the cut; None where there is nothing to classify."
+    return self.story.at(min(self.buttons.cut.value, self.story.known_until)) if self.story else None
 
 
 @patch
@@ -343,7 +349,7 @@ def true_class(self: Window) -> str | None:
 def sentence(self: Window) -> str:
     "What the object is, what the classifier says at the cut, and what moved it most, as HTML."
     name, level, day = f"<b>{escape(self.source.SNID)}</b>{self.place_html()}", self.buttons.level.value, self.buttons.cut.value
-    known = self.story.at(day) if self.story else None
+    known = self.known_at_cut()
     if known is None:
         return name
     nodes = self.taxonomy.level(level)
@@ -355,6 +361,8 @@ def sentence(self: Window) -> str:
     if turn and turn.change >= 0.05:
         change = turn.after if turn.before == turn.after else f"{turn.before} → {turn.after}"
         said += f" · moved most by {turn.band.lower()} on day {turn.day:.1f}: {escape(change)} ({turn.change:.0%})"
+    if np.isfinite(self.story.known_until):
+        said += f" · known until day {self.story.known_until:.1f} (newest alert)"
     return said
 
 

@@ -11,28 +11,45 @@ __all__ = ['BANDS', 'BAND_COLORS', 'BAND_SYMBOLS', 'SATURATED', 'TRIGGER', 'DETE
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from html import escape
-from operator import and_, or_
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from fastcore.basics import patch
 
-from ..conversion.schema import check_unique_ids, checked_observations, text_ids
-from .statics import check_header
+from ..conversion.alert_formats import AlertFormat
+from ..conversion.alerts import read_alerts
+from ..conversion.parquet import write_objects
+from elasticc_hc.conversion.schema import (
+    DETECTED_BIT,
+    SATURATED_BIT,
+    TRIGGER_BIT,
+    check_unique_ids,
+    checked_observations,
+    text_ids,
+)
+from .statics import check_header, known_values
+from elasticc_hc.lightcurves.tables import (
+    DETECTION_SNR,
+    as_arrow,
+    detection_flags,
+    flat_columns,
+    header_table,
+    joined_header,
+    nested_objects,
+    objects_table,
+    observations_table,
+    read_curves_table,
+)
 
 # %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #cell-006
 BANDS = "ugrizY"
 BAND_COLORS = dict(zip(BANDS, ("#1600EA", "#31DE1F", "#B52626", "#370201", "#BA52FF", "#61A2B3"), strict=True))
 BAND_SYMBOLS = dict(zip(BANDS, "o^vs*p", strict=True))  # RTN-045
-SATURATED = 1024
-TRIGGER = 2048
-DETECTED = 4096
+SATURATED, TRIGGER, DETECTED = SATURATED_BIT, TRIGGER_BIT, DETECTED_BIT
 NJY_PER_FLUXCAL = 10 ** (0.4 * 3.9)
 TYPICAL_ERRORS = (1.0, 120.0)  # median FLUXCALERR outside of which another unit is suspected
 OBSERVATION_COLUMNS = ("MJD", "BAND", "PHOTFLAG", "FLUXCAL", "FLUXCALERR")
@@ -80,38 +97,13 @@ def detected(self: LightCurves) -> np.ndarray:
     "True where the observation is a detection (`PHOTFLAG & 4096`), (n_obs,)."
     return (self.PHOTFLAG & DETECTED) != 0
 
-# %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #cell-013
-def _flat(
-    curves: pa.Array,  # struct of lists, or list of structs, one per object
-    snids: pa.Array,  # (n,) text, for messages
-) -> tuple[dict[str, pa.Array], np.ndarray]:  # flat columns, number of observations of each object
-    "The flat columns of nested light curves; ValueError where the lists of one object differ in length."
-    is_list = pa.types.is_list(curves.type) or pa.types.is_large_list(curves.type) or pa.types.is_fixed_size_list(curves.type)
-    fields = curves.type.value_type if is_list else curves.type
-    if not pa.types.is_struct(fields):
-        raise ValueError(f"column lightcurve is of type {curves.type}, not a struct of lists or a list of structs")
-    missing = [name for name in OBSERVATION_COLUMNS if fields.get_field_index(name) < 0]
-    if missing:
-        raise ValueError(f"column lightcurve lacks {', '.join(missing)}")
-    if is_list:
-        rows = pc.list_flatten(curves)
-        counts = pc.fill_null(pc.list_value_length(curves), 0).to_numpy().astype(np.int64)
-        return {name: pc.struct_field(rows, name) for name in OBSERVATION_COLUMNS}, counts
-    lists = {name: pc.struct_field(curves, name) for name in OBSERVATION_COLUMNS}
-    lengths = {name: pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.int64) for name, column in lists.items()}
-    for name, found in lengths.items():
-        if (other := found != lengths["MJD"]).any():
-            row = int(other.argmax())
-            counts = f"{found[row]} values of {name}, {lengths['MJD'][row]} of MJD"
-            raise ValueError(f"object {snids[row]}: column lightcurve has {counts}")
-    return {name: pc.list_flatten(column) for name, column in lists.items()}, lengths["MJD"]
-
 # %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #cell-014
 def _checked(
     header: pd.DataFrame,  # (n, …) without SNID
     snids: pa.Array,  # (n,) text
     columns: dict,  # (n_obs,) of any type, by name
     owner: np.ndarray,  # (n_obs,) position of each observation's object
+    unit_known: bool = False,  # nobody needs to ask whether the fluxes are FLUXCAL
 ) -> LightCurves:
     "Light curves of checked columns; one warning for each thing that is suspicious."
     check_unique_ids(snids)
@@ -121,6 +113,8 @@ def _checked(
     header.insert(0, "SNID", np.array(snids.to_pylist(), dtype=object))
     curves = LightCurves(header, offsets, **observations)
     _warn(curves, boolean=pa.types.is_boolean(getattr(columns["PHOTFLAG"], "type", None) or pa.array(columns["PHOTFLAG"][:1]).type))
+    if curves.n_obs and not unit_known:
+        _warn_of_unit(curves)
     return curves
 
 
@@ -133,6 +127,10 @@ def _warn(curves: LightCurves, boolean: bool) -> None:
         warnings.warn(f"{seen}, so no object has a trigger", stacklevel=4)
     elif boolean:
         warnings.warn("PHOTFLAG is a boolean: true is taken for a detection", stacklevel=4)
+
+
+def _warn_of_unit(curves: LightCurves) -> None:
+    "One line where the errors are not of the size of LSST's in FLUXCAL."
     typical = np.median(curves.FLUXCALERR)
     if not TYPICAL_ERRORS[0] < typical < TYPICAL_ERRORS[1]:
         hint = "in nanojansky? FLUXCAL = flux / 36.3078" if typical > 1 else "in microjansky or magnitudes?"
@@ -143,6 +141,7 @@ def _warn(curves: LightCurves, boolean: bool) -> None:
 def from_arrow(
     cls: LightCurves,
     table: pa.Table,  # one row per object, nested column `lightcurve`
+    unit_known: bool = False,  # no warning where the errors are not of the size of LSST's
 ) -> LightCurves:
     "Light curves from an Arrow table; ValueError where `lightcurve`, a part of it or `SNID` is missing."
     if "lightcurve" not in table.column_names or "SNID" not in table.column_names:
@@ -150,52 +149,9 @@ def from_arrow(
     curves = table["lightcurve"].combine_chunks() if table["lightcurve"].num_chunks != 1 else table["lightcurve"].chunk(0)
     header = table.drop_columns(["lightcurve"])
     snids = text_ids(header["SNID"])
-    columns, counts = _flat(curves, snids)
-    return _checked(header.drop_columns(["SNID"]).to_pandas(), snids, columns, np.repeat(np.arange(len(counts)), counts))
-
-# %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #cell-016
-def _read(
-    path: Path,
-    columns: Sequence[str] | None,
-    filters,
-) -> pa.Table:
-    "A Parquet file of light curves; FileNotFoundError or ValueError says what is wrong with it."
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        schema = pq.read_schema(path)
-        names = schema.names
-        if not {"SNID", "lightcurve"} <= set(names):
-            raise ValueError(f"{path}: no column SNID and lightcurve among {names[:8]}…: convert the files first")
-        if filters is not None and not pa.types.is_string(schema.field("SNID").type):
-            filters = _by_text(filters)
-        return pq.read_table(path, columns=columns, filters=filters, partitioning=None)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ValueError(f"{path}: not a readable Parquet file ({error})") from error
-
-
-def _by_text(filters) -> pc.Expression:
-    "A row filter that compares SNID as text, whatever its type in the file."
-    if isinstance(filters, pc.Expression):
-        return filters
-    groups = filters if isinstance(filters[0], list) else [filters]
-    text = pc.field("SNID").cast(pa.string())
-    made = []
-    for group in groups:
-        own = [_compared(text, op, value) for name, op, value in group if name == "SNID"]
-        rest = [pq.filters_to_expression([part]) for part in group if part[0] != "SNID"]
-        made.append(reduce(and_, own + rest))
-    return reduce(or_, made)
-
-
-def _compared(text: pc.Expression, op: str, value) -> pc.Expression:
-    "One condition on the SNID as text; ValueError for an operator that makes no sense there."
-    if op in ("in", "not in"):
-        inside = text.isin([str(item) for item in value])
-        return inside if op == "in" else ~inside
-    if op not in ("==", "=", "!="):
-        raise ValueError(f"filter on SNID with {op!r}: use ==, !=, in or not in")
-    return text != str(value) if op == "!=" else text == str(value)
+    columns, counts = flat_columns(curves, snids)
+    header = header.drop_columns(["SNID"]).to_pandas()
+    return _checked(header, snids, columns, np.repeat(np.arange(len(counts)), counts), unit_known)
 
 # %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #cell-017
 @patch(cls_method=True)
@@ -208,7 +164,7 @@ def from_parquet(
     "Light curves from Parquet; ValueError names the file that is not one of ours."
     paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     wanted = None if columns is None else list(dict.fromkeys(["SNID", *columns, "lightcurve"]))
-    tables = [_read(path, wanted, filters) for path in paths]
+    tables = [read_curves_table(path, wanted, filters) for path in paths]
     try:
         return cls.from_arrow(pa.concat_tables(tables, promote_options="permissive"))
     except ValueError as error:
@@ -235,6 +191,53 @@ def from_frame(
     columns = {name: observations[name] for name in OBSERVATION_COLUMNS}
     rows = pd.DataFrame(index=range(len(snids))) if header is None else header
     return _checked(rows, snids, columns, owner.to_numpy(zero_copy_only=False).astype(np.int64))
+
+# %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #d97d814d
+@patch(cls_method=True)
+def from_alerts(
+    cls: LightCurves,
+    source,  # a file, a folder, messages (bytes), records (dict), a table, or several of these
+    format: str | AlertFormat | None = None,  # a key of `ALERT_FORMATS` or a format of one's own; recognised by default
+    schemas=None,  # of bare messages: folder of .avsc files, one such file, address of a registry, or its client
+    on_error: str = "stop",  # at what cannot be read: "stop" with an error, or "skip" it and count it
+) -> LightCurves:
+    "Light curves of the objects that alerts tell of, known until the newest; ValueError names file, message and reason."
+    return cls.from_arrow(read_alerts(source, format, schemas, on_error)[0], unit_known=True)
+
+# %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #aea10f13
+@patch(cls_method=True)
+def from_table(
+    cls: LightCurves,
+    table,  # one row per observation: pandas, polars, pyarrow, astropy or a dictionary of columns
+    *,
+    snid: str | None = None,  # name of the column with the object's identifier; found by a common name by default
+    mjd: str | None = None,
+    band: str | None = None,
+    flux: str | None = None,
+    flux_err: str | None = None,
+    detected: str | None = None,  # true where detected, or SNANA's PHOTFLAG
+    unit: str | None = None,  # FLUXCAL, mag (AB), nJy, uJy or another of astropy; that of the column, else nJy
+    snr: float | None = None,  # detections are |flux| / error of at least this, instead of a column
+    header=None,  # a second table, one row per object
+) -> LightCurves:
+    "Light curves from anyone's table of observations; ValueError names column and reason. What was found is said in one warning."
+    given = {"SNID": snid, "MJD": mjd, "BAND": band, "FLUXCAL": flux, "FLUXCALERR": flux_err, "PHOTFLAG": detected}
+    observations, found = observations_table(table, given, unit, snr)
+    warnings.warn(f"read as: {found}", stacklevel=2)
+    return cls.from_frame(observations.to_pandas(), None if header is None else header_table(header, snid))
+
+# %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #b2fd1fd1
+@patch(cls_method=True)
+def from_nested(
+    cls: LightCurves,
+    frame,  # one row per object with nested observations: a partition of a HATS catalogue, or a converted file
+    snr: float = DETECTION_SNR,  # where nothing says what was detected, |flux| / error of at least this does
+) -> LightCurves:
+    "Light curves from a nested table; ValueError where its columns are not known."
+    curves = cls.from_arrow(nested_objects(frame), unit_known=True)
+    if curves.detected.any() or not curves.n_obs:
+        return curves
+    return replace(curves, PHOTFLAG=curves.PHOTFLAG | detection_flags(curves.FLUXCAL, curves.FLUXCALERR, snr))
 
 # %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #cell-024
 @patch
@@ -271,6 +274,46 @@ def to_frame(
     table = {name: getattr(self, name) for name in OBSERVATION_COLUMNS}
     table["BAND"] = np.array(list(BANDS))[self.BAND]
     return pd.DataFrame({"SNID": self.header["SNID"].to_numpy()[self.object_index], **table})
+
+# %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #9c6fd6ab
+@patch
+def to_arrow(self: LightCurves) -> pa.Table:
+    "The objects as `convert` writes them: header columns, then the nested column `lightcurve`."
+    return objects_table(self.header, self.offsets, {name: getattr(self, name) for name in OBSERVATION_COLUMNS})
+
+
+@patch
+def to_parquet(self: LightCurves, path: str | Path) -> None:
+    "Write one Parquet file in the layout of `convert`, whole or not at all."
+    table = self.to_arrow()
+    write_objects(path, [table], table.schema)
+
+# %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #9b4ec604
+@patch(cls_method=True)
+def concatenate(
+    cls: LightCurves,
+    parts: Sequence[LightCurves],  # of different objects
+) -> LightCurves:
+    "Several sets of light curves as one; ValueError names an object that occurs twice."
+    if not parts:
+        raise ValueError("no light curves to put together")
+    header = pd.concat([part.header for part in parts], ignore_index=True)
+    check_unique_ids(text_ids(header["SNID"]))
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate([part.counts for part in parts]))]).astype(np.int64)
+    return cls(header, offsets, **{name: np.concatenate([getattr(part, name) for part in parts]) for name in OBSERVATION_COLUMNS})
+
+
+@patch
+def with_hosts(
+    self: LightCurves,
+    table,  # a row per object with static columns by their SNANA names, of any library
+    on: str = "SNID",  # column to join on
+) -> LightCurves:
+    "The same light curves with columns of a cross-match; a known value of the table counts before ours. ValueError as `joined_header`."
+    hosts = header_table(table) if on == "SNID" else as_arrow(table)[0].to_pandas()
+    header = joined_header(self.header, hosts, on)
+    check_header(header)
+    return replace(self, header=header)
 
 # %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #cell-028
 def _first_at_or_after(
@@ -309,6 +352,13 @@ def trigger_mjd(self: LightCurves) -> np.ndarray:
 def days(self: LightCurves) -> np.ndarray:
     "Days since the trigger of each observation, (n_obs,), observer frame; NaN where the object has no trigger."
     return self.MJD - np.repeat(self.trigger_mjd, self.counts)
+
+# %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #fccc1b7f
+@patch(as_prop=True)
+def known_until(self: LightCurves) -> np.ndarray:
+    "MJD of the newest alert of each object (`ALERT_MJD`), (n,) float64; infinite for whole light curves."
+    times = known_values(self.header, "ALERT_MJD")
+    return np.where(np.isnan(times), np.inf, times)
 
 # %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #1fda0157
 def ordered_days(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..conversion.schema import BAND_LETTERS
+from ..conversion.schema import BAND_LETTERS, MJD_RANGE
 
 # %% ../../nbs/03_lightcurves/03_statics.ipynb #cell-004
 MISSING_CODES = (-9.0, -99.0, -999.0, -9999.0, 999.0)
@@ -67,6 +67,7 @@ RANGES = {
     r"HOSTGAL2?_ELLIPTICITY": (0.0, 2.0),
     r"HOSTGAL2?_SQRADIUS": (0.0, 9000.0),
     r"HOSTGAL2?_LOGMASS": (0.0, 20.0),
+    r"ALERT_MJD": MJD_RANGE,
     r"(HOSTGAL2?_)?RA": (-360.0, 360.0),
     r"(HOSTGAL2?_)?DEC": (-90.0, 90.0),
 }  # of values that can be; both ends included

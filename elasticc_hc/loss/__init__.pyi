@@ -6,6 +6,7 @@ from .calibration import Calibration as Calibration
 from .calibration import DAY_KNOTS as DAY_KNOTS
 from .calibration import DETECTION_KNOTS as DETECTION_KNOTS
 from .calibration import apply_calibration as apply_calibration
+from .calibration import calibration_parts as calibration_parts
 from .calibration import fit_calibration as fit_calibration
 from .calibration import leaf_rates as leaf_rates
 from .calibration import phase_weights as phase_weights

@@ -7,6 +7,7 @@ from .dataset import Batch as Batch
 from .dataset import CurvesOnDisk as CurvesOnDisk
 from .dataset import DAYS as DAYS
 from .dataset import DAYS_SCALE as DAYS_SCALE
+from .dataset import DAY_TOLERANCE as DAY_TOLERANCE
 from .dataset import FLUX_SOFTENING as FLUX_SOFTENING
 from .dataset import LengthBuckets as LengthBuckets
 from .dataset import LightCurveDataset as LightCurveDataset
@@ -21,12 +22,14 @@ from .dataset import batch_loader as batch_loader
 from .dataset import curves_on_disk as curves_on_disk
 from .dataset import fit_preprocessing as fit_preprocessing
 from .dataset import iter_pools as iter_pools
+from .dataset import known_leaves as known_leaves
 from .dataset import leaf_labels as leaf_labels
 from .dataset import load_into_memory as load_into_memory
 from .dataset import max_pools as max_pools
 from .dataset import oracle_series_values as oracle_series_values
 from .dataset import padded_batch as padded_batch
 from .dataset import positions_at_days as positions_at_days
+from .dataset import reached_days as reached_days
 from .dataset import series_values as series_values
 from .dataset import static_tensor as static_tensor
 from .model import Architecture as Architecture
@@ -38,6 +41,7 @@ from .model import Network as Network
 from .model import OracleNetwork as OracleNetwork
 from .model import build_network as build_network
 from .model import data_fingerprint as data_fingerprint
+from .model import leave_parent_threads as leave_parent_threads
 from .model import load_checkpoint as load_checkpoint
 from .model import logits_at as logits_at
 from .model import predict_logits as predict_logits

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['DAYS_SCALE', 'FLUX_SOFTENING', 'SERIES_FEATURES', 'ORACLE_FLUX_SCALE', 'ORACLE_BAND_CENTRES', 'SERIES_VALUES',
-           'BAND_VALUES', 'STATIC_LIMIT', 'ORACLE_MISSING', 'DAYS', 'CurvesOnDisk', 'curves_on_disk', 'iter_pools',
-           'load_into_memory', 'max_pools', 'series_values', 'oracle_series_values', 'Preprocessing',
-           'fit_preprocessing', 'static_tensor', 'Batch', 'leaf_labels', 'LightCurveDataset', 'padded_batch',
-           'positions_at_days', 'LengthBuckets', 'batch_loader']
+           'BAND_VALUES', 'STATIC_LIMIT', 'ORACLE_MISSING', 'DAYS', 'DAY_TOLERANCE', 'CurvesOnDisk', 'curves_on_disk',
+           'iter_pools', 'load_into_memory', 'max_pools', 'series_values', 'oracle_series_values', 'Preprocessing',
+           'fit_preprocessing', 'static_tensor', 'Batch', 'leaf_labels', 'known_leaves', 'LightCurveDataset',
+           'padded_batch', 'positions_at_days', 'reached_days', 'LengthBuckets', 'batch_loader']
 
 # %% ../../nbs/08_training/02_dataset.ipynb #cell-003
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -244,6 +245,27 @@ def leaf_labels(
         raise ValueError("no column ELASTICC_class: these light curves carry no labels")
     return taxonomy.node_of(curves.header["ELASTICC_class"]).astype(np.int64)
 
+# %% ../../nbs/08_training/02_dataset.ipynb #0734f822
+def known_leaves(
+    curves: LightCurves,
+    taxonomy: Taxonomy,
+    loud: bool = False,  # warn of labels that the tree does not know
+) -> np.ndarray:  # (n,) int64
+    "Leaf nodes from `ELASTICC_class`, −1 where it is missing or not in the taxonomy."
+    truth = np.full(len(curves), -1)
+    if "ELASTICC_class" not in curves.header:
+        return truth
+    models, unknown = curves.header["ELASTICC_class"].to_numpy(object), {}
+    for model in pd.unique(models[~pd.isna(models)]):
+        try:
+            truth[models == model] = taxonomy.node_of([model])[0]
+        except ValueError:
+            unknown[str(model)] = int((models == model).sum())
+    if loud and unknown:
+        names = ", ".join(f"{name} ({count:,})" for name, count in list(unknown.items())[:5])
+        warnings.warn(f"labels that taxonomy {taxonomy.name} does not know, taken as unlabelled: {names}", stacklevel=3)
+    return truth
+
 # %% ../../nbs/08_training/02_dataset.ipynb #cell-017x
 class LightCurveDataset(Dataset):
     "Tensors of many light curves, kept as compact columns and padded batch by batch."
@@ -311,6 +333,17 @@ def positions_at_days(
     "The observation at which the state speaks for each day; ValueError for what is no day."
     days = ordered_days(days)
     return torch.from_numpy(windows_by_days(dataset.curves, days).length.reshape(len(dataset.curves), len(days)) - 1)
+
+# %% ../../nbs/08_training/02_dataset.ipynb #b8c942e0
+DAY_TOLERANCE = 1e-6  # days, against rounding of MJDs
+
+
+def reached_days(
+    curves: LightCurves,  # with a detection each
+    days: np.ndarray,  # (n_days,) days since trigger
+) -> np.ndarray:  # (n, n_days) bool
+    "Whether each object is known until each day: all true for whole light curves."
+    return curves.trigger_mjd[:, None] + days <= curves.known_until[:, None] + DAY_TOLERANCE
 
 # %% ../../nbs/08_training/02_dataset.ipynb #cell-032
 class LengthBuckets(Sampler):

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['LSTM_BLOCK_SIZE', 'ENCODERS', 'NETWORKS', 'LSTM', 'Architecture', 'Network', 'OracleNetwork', 'build_network',
-           'logits_at', 'predict_logits', 'save_checkpoint', 'load_checkpoint', 'data_fingerprint', 'source_commit',
-           'save_epoch', 'restore_epoch']
+           'logits_at', 'predict_logits', 'leave_parent_threads', 'save_checkpoint', 'load_checkpoint',
+           'data_fingerprint', 'source_commit', 'save_epoch', 'restore_epoch']
 
 # %% ../../nbs/08_training/03_model.ipynb #cell-003
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -151,6 +152,16 @@ def predict_logits(
         rows = torch.arange(len(steps))[:, None].expand_as(steps)
         logits[batch.item] = logits_at(network, batch.to(device), rows, steps).float().cpu()
     return logits
+
+# %% ../../nbs/08_training/03_model.ipynb #1a8f536f
+_PROCESS = []  # number of the process in which PyTorch has computed
+
+
+def leave_parent_threads() -> None:
+    "One thread in a process that was forked after a prediction: the threads of PyTorch do not survive a fork (PyTorch #17199)."
+    if _PROCESS and _PROCESS[0] != os.getpid():
+        torch.set_num_threads(1)
+    _PROCESS[:] = [os.getpid()]
 
 # %% ../../nbs/08_training/03_model.ipynb #cell-022
 def _save_tensors(tensors: dict, path: Path) -> None:

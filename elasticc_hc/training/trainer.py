@@ -42,6 +42,7 @@ from elasticc_hc.training.dataset import (
     leaf_labels,
     max_pools,
     positions_at_days,
+    reached_days,
 )
 from elasticc_hc.training.model import (
     Architecture,
@@ -329,13 +330,16 @@ def epoch(self: Trainer) -> float:  # mean loss
 
 # %% ../../nbs/08_training/05_trainer.ipynb #cell-019
 @patch
-def leaf_macro_f1(self: Trainer) -> np.ndarray:  # (11,) one value for each of `DAYS`
-    "Leaf macro F1 of the validation set at each day since trigger, each curve read once."
+def leaf_macro_f1(self: Trainer) -> np.ndarray:  # (11,) one value for each of `DAYS`, NaN where no object has reached it
+    "Leaf macro F1 of the validation objects that have reached each day since trigger, each curve read once."
     logits = predict_logits(self.network, batch_loader(self.validation), positions_at_days(self.validation, DAYS))
     leaves = torch.from_numpy(self.taxonomy.leaf_nodes)
     predicted = leaves[log_probabilities(logits, self.taxonomy)[..., leaves].argmax(dim=-1)].numpy()
-    truth = self.validation.leaf.numpy()
-    scores = [f1_score(truth, day, average="macro", labels=np.unique(truth), zero_division=0) for day in predicted.T]
+    truth, scores = self.validation.leaf.numpy(), []
+    for day, known in zip(predicted.T, reached_days(self.validation.curves, np.array(DAYS)).T, strict=True):
+        labels = np.unique(truth[known])
+        score = f1_score(truth[known], day[known], average="macro", labels=labels, zero_division=0) if len(labels) else np.nan
+        scores.append(score)
     return np.array(scores)
 
 # %% ../../nbs/08_training/05_trainer.ipynb #cell-021
@@ -396,7 +400,7 @@ def fit(
 def run_epoch(self: Trainer, out: Path, progress: Callable[[dict], None] | None) -> None:
     "An epoch, its score, and what is to be kept of it; of several processes, the first writes."
     loss, scores = self.epoch(), self.leaf_macro_f1()
-    row = {"epoch": len(self.history), "loss": loss, "score": float(scores.mean())}
+    row = {"epoch": len(self.history), "loss": loss, "score": float(scores[np.isfinite(scores)].mean())}
     best = all(row["score"] > past["score"] for past in self.history)
     self.history.append(row | {f"f1_day_{day}": float(f1) for day, f1 in zip(DAYS, scores, strict=True)})
     if is_first():
