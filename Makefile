@@ -69,7 +69,7 @@ $(SYNTHETIC)/split/train.parquet: $(SYNTHETIC)/converted/conversion.json
 
 $(SYNTHETIC)/converted/conversion.json: | $(RUN)
 	@mkdir -p $(SYNTHETIC)
-	$(HC) simulate $(SYNTHETIC)/fits --per-model 200 --seed 0 --jobs 2 --overwrite
+	$(HC) simulate $(SYNTHETIC)/fits --per-model 200 --balance leaf --seed 0 --jobs 2 --overwrite
 	$(HC) convert $(SYNTHETIC)/fits $(SYNTHETIC)/converted --jobs 2 --overwrite
 
 plasticc: $(PLASTICC)/trained ## the same with the real light curves of PLAsTiCC (80 MB, fetched once)

@@ -23,7 +23,7 @@ setup(
     keywords=settings["keywords"].split(),
     classifiers=[f"Intended Audience :: {settings['audience']}", "Topic :: Scientific/Engineering :: Astronomy"],
     packages=find_packages(include=[package, f"{package}.*"]),
-    package_data={package: ["py.typed", "**/*.pyi", "taxonomies/*.yaml", "pretrained/**/*", "simulation/tables/*"]},
+    package_data={package: ["py.typed", "**/*.pyi", "taxonomies/*.yaml", "priors/*.yaml", "pretrained/**/*", "simulation/tables/*"]},
     install_requires=settings["requirements"].split(),
     extras_require={extra: settings[f"{extra}_requirements"].split() for extra in ("dev", "bench", "dask", "hats", "stream")},
     entry_points={

@@ -21,8 +21,11 @@ from elasticc_hc.loss.calibration import (
     Calibration,
     apply_calibration,
     fit_calibration,
+    leaf_prior,
     leaf_rates,
     phase_weights,
+    prior_names,
+    prior_table,
     shift_prior,
 )
 from elasticc_hc.loss.loss import node_probabilities
@@ -131,6 +134,46 @@ def test_another_prior_is_bayes_rule(case):
     posterior = [(density * prior / (density * prior).sum(1, keepdims=True)) @ way for prior in (old, new)]
     moved = shift_prior(posterior[0], old, leaf_rates(dict(zip(tree.leaves, new, strict=True)), old, tree), tree)
     assert moved == pytest.approx(posterior[1], abs=1e-12)
+
+
+NAMED = [(tree, name) for tree in ("elasticc2", "flat", "plasticc", "desc") for name in ("training", "uniform")]
+NAMED += [(tree, name) for tree in ("elasticc2", "flat") for name in prior_names()[2:]]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(NAMED), st.integers(0, 2**32), st.sampled_from([0.5, 3, 20]))
+def test_named_priors(case, seed, scale):
+    """Probabilities add up under every named prior; the training's changes nothing, and back to it all is as before."""
+    tree, name, rng = Taxonomy.from_yaml(case[0]), case[1], np.random.default_rng(seed)
+    mix = rng.dirichlet(np.ones(len(tree.leaves))) + 1e-3
+    mix /= mix.sum()
+    p = node_probabilities(torch.from_numpy(rng.normal(0, scale, (4, len(tree.nodes)))), tree).numpy()
+    prior = leaf_prior(name, mix, tree)
+    assert prior.sum() == pytest.approx(1) and (prior > 0).all()
+    moved = shift_prior(p, mix, prior, tree)
+    adds_up(moved, tree)
+    assert shift_prior(moved, prior, leaf_prior("training", mix, tree), tree) == pytest.approx(p, abs=1e-9)
+    assert name != "training" or moved == pytest.approx(p, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", prior_names()[2:])
+def test_prior_tables(name):
+    """Every table covers the tree elasticc2 and nothing else; a tree with another leaf is refused in one line."""
+    table, tree = prior_table(name), Taxonomy.from_yaml("plasticc")
+    assert set(table) == set(Taxonomy.from_yaml("elasticc2").leaves) and all(rate > 0 for rate in table.values())
+    with pytest.raises(ValueError, match="no rate for Mira of the tree plasticc") as failure:
+        leaf_prior(name, np.full(14, 1 / 14), tree)
+    assert "\n" not in str(failure.value)
+
+
+@pytest.mark.parametrize("name", prior_names() + [None])
+def test_a_classifier_with_a_named_prior(name):
+    """On the packaged classifier of the tree elasticc2: leaves sum to one, siblings to their parent; the training's is the default."""
+    classifier, curves = HierarchicalClassifier.from_pretrained("synthetic"), LightCurves.from_parquet(SAMPLE)[:20]
+    curves = replace(curves, header=curves.header.drop(columns="ELASTICC_class"))
+    found, plain = (classifier.predict(curves, (1, 64), prior).probabilities for prior in (name, None))
+    adds_up(found.astype(float), classifier.taxonomy)
+    assert np.array_equal(found, plain) == (name in (None, "training"))
 
 
 # --- cuts and brokers ---

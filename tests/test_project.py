@@ -196,7 +196,7 @@ def test_constraints_pin_every_requirement():
 def package_data(names):
     """The data files of the library among these names, from the library's folder on."""
     library = settings["lib_path"]
-    data = r"(?:taxonomies|pretrained|simulation/tables)/.*[^/]|py\.typed|.*\.pyi"
+    data = r"(?:taxonomies|priors|pretrained|simulation/tables)/.*[^/]|py\.typed|.*\.pyi"
     found = (re.search(rf"(?:^|/)({library}/(?:{data}))$", name) for name in names)
     return {match[1] for match in found if match}
 

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from elasticc_hc.conversion.snana_to_parquet import convert
 from elasticc_hc.lightcurves.lightcurves import BANDS, LightCurves
 from elasticc_hc.simulation import simulator, survey
 from elasticc_hc.simulation.explosions import grid_days, photosphere_of_magnitudes, scaled_to_magnitude
-from elasticc_hc.simulation.population import MODELS, Model, core_collapse_rate, survey_sky
+from elasticc_hc.simulation.population import MODELS, Model, choose_models, core_collapse_rate, objects_per_model, survey_sky
 from elasticc_hc.taxonomy.taxonomy import Taxonomy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -284,6 +286,24 @@ def test_one_function_and_one_row_make_another_model(tmp_path, monkeypatch):
 def test_natural_balance(tmp_path):
     report = simulator.simulate(tmp_path / "out", 20, models=["SNIa-SALT3", "KN_B19"], balance="natural")
     assert report["SNIa-SALT3"]["objects"] > 30 and report["KN_B19"]["objects"] == 1
+
+
+def test_balance_by_leaf(tmp_path):
+    report = simulator.simulate(tmp_path / "out", 3, models=["TDE", "KN_K17", "KN_B19"], balance="leaf")
+    assert {name: row["objects"] for name, row in report.items()} == {"TDE": 4, "KN_K17": 3, "KN_B19": 2}
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.sets(st.sampled_from(sorted(MODELS)), min_size=1), st.integers(1, 2000))
+def test_objects_per_leaf(names, per_model):
+    """Leaves differ by one object at most, and so do the models of a leaf; the sum is that of the balance `equal`."""
+    models = choose_models(sorted(names))
+    numbers = np.array(objects_per_model(models, per_model, "leaf"))
+    leaf = Taxonomy.from_yaml("elasticc2").node_of([model.name for model in models])
+    totals = [numbers[leaf == node].sum() for node in np.unique(leaf)]
+    assert all(np.ptp(numbers[leaf == node]) <= 1 for node in leaf) and numbers.min() >= 1
+    if per_model >= 6:
+        assert np.ptp(totals) <= 1 and sum(totals) == per_model * len(models)
 
 
 def test_command_line(tmp_path):

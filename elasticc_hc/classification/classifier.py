@@ -24,7 +24,7 @@ from .state import State, empty_state, update_state
 from ..conversion.parquet import atomic_write
 from ..lightcurves.lightcurves import LightCurves, ordered_days
 from ..loss.calibration import Calibration, apply_calibration, calibration_parts, fit_calibration
-from ..loss.calibration import leaf_rates, prior_from_counts, shift_prior
+from ..loss.calibration import leaf_prior, prior_from_counts, shift_prior
 from ..loss.loss import node_counts, node_probabilities
 from ..taxonomy.taxonomy import Taxonomy
 from ..training.dataset import DAYS, LightCurveDataset, Preprocessing, batch_loader, known_leaves, positions_at_days, reached_days
@@ -291,7 +291,7 @@ def predict(
     self: HierarchicalClassifier,
     curves: LightCurves,  # raw, as read; objects without a detection get no prediction
     days: Sequence[float] = DAYS,  # days since trigger, observer frame; a set, see `ordered_days`
-    prior: Mapping[str, float] | None = None,  # rates at nodes that cover every leaf once; the mix of the training by default
+    prior: str | Mapping[str, float] | None = None,  # a name of `prior_names`, or rates at nodes that cover every leaf once
     first_alert: bool = False,  # put the first alert in front of the days, as day 0
 ) -> Predictions:
     "Probabilities as they were at each day: after the last detection at or before it. Each curve is read once."
@@ -299,7 +299,7 @@ def predict(
     leave_parent_threads()
     days = ordered_days(days)
     days = ordered_days([0, *days]) if first_alert else days
-    rates = None if prior is None else self._rates(prior)
+    rates = self._rates(prior)
     dataset = LightCurveDataset(curves, self.preprocessing)
     probabilities, reached = self._probabilities(dataset, days, rates), reached_days(dataset.curves, days)
     if first_alert:
@@ -324,11 +324,13 @@ def _probabilities(
 
 
 @patch
-def _rates(self: HierarchicalClassifier, prior: Mapping[str, float]) -> np.ndarray:
-    "The share of every leaf; ValueError where the mix of the training is not known, or a node is not covered."
+def _rates(self: HierarchicalClassifier, prior: str | Mapping[str, float] | None) -> np.ndarray | None:
+    "The share of every leaf, None for that of the training; ValueError where that is not known, or a node is not covered."
+    if prior is None or isinstance(prior, str) and prior == "training":
+        return None
     if self.class_prior is None:
         raise ValueError("this classifier does not know the class mix it was trained with, so no other prior can be put in its place")
-    return leaf_rates(prior, self.class_prior, self.taxonomy)
+    return leaf_prior(prior, self.class_prior, self.taxonomy)
 
 # %% ../../nbs/09_classification/02_classifier.ipynb #cell-017
 @patch

@@ -18,6 +18,7 @@ import numpy as np
 from .classifier import HierarchicalClassifier, Predictions
 from ..conversion.train_test_split import split_value
 from ..lightcurves.lightcurves import LightCurves
+from ..simulation.training_objects import SimulatedObjects
 from ..taxonomy.taxonomy import Taxonomy
 from ..training.dataset import DAYS, curves_on_disk, load_into_memory
 from ..training.options import Options, choose_options
@@ -98,6 +99,25 @@ def held_out_split(
     held_out = split_value(curves.header["SNID"], VALIDATION_SEED) < VALIDATION_FRACTION
     return curves[~held_out], load_into_memory(curves[held_out]) if pool else curves[held_out]
 
+
+def _training_and_held_out(
+    data: str | Path | LightCurves,
+    pool: int,
+    objects: SimulatedObjects | int,  # what to simulate for each epoch; 0: nothing
+):  # what `fit` trains on; objects held out, in memory
+    "What to train with, and what to choose and calibrate with; ValueError where one of them would be empty."
+    name = "these light curves" if isinstance(data, LightCurves) else data
+    if objects:
+        held_out = data if isinstance(data, LightCurves) else LightCurves.from_parquet(data)
+        if not len(held_out):
+            raise ValueError(f"{name}: no object to choose the best epoch by")
+        return objects, held_out
+    training, held_out = held_out_split(data, pool)
+    if not len(held_out) or not len(training):
+        side = "left to train with" if len(held_out) else "held out"
+        raise ValueError(f"{name}: no object is {side} (a tenth, by a hash of the SNID): too few objects")
+    return training, held_out
+
 # %% ../../nbs/09_classification/04_runs.ipynb #cfa45a30
 def fold_parts(
     snids: Sequence[str],  # (n,) text
@@ -135,7 +155,7 @@ def _epoch_reporter(
 
 # %% ../../nbs/09_classification/04_runs.ipynb #8cf4f89f
 def train(
-    data: str | Path | LightCurves,  # Parquet file of labelled light curves, or the curves
+    data: str | Path | LightCurves,  # Parquet file of labelled light curves, or the curves; with `simulate`, all are held out
     out: str | Path,  # folder of the run; one with the same choices that was interrupted goes on
     taxonomy: str | Path | Taxonomy = "elasticc2",  # a tree of the package, a YAML file or a tree
     preset: str = "default",  # set of choices, see `PRESETS`
@@ -145,32 +165,33 @@ def train(
     epochs: int | None = None,  # passes over the training set; those of the options by default
     folds: int = 0,  # calibrate with so many more networks, each trained without a part of the objects
     pool: int = 0,  # objects in memory at once, for files larger than memory; 0: all
+    simulate: int = 0,  # train on so many newly simulated objects of each leaf in every epoch; 0: on the data
+    jobs: int = 1,  # processes that simulate
     overwrite: bool = False,  # remove an earlier run in `out` first
     progress: Callable | None = None,  # called as progress(done, total, label), in epochs
 ) -> HierarchicalClassifier:  # of the best epoch, calibrated, as stored in `out`
     "Hold objects out, fit, calibrate, estimate the class prior and store; ValueError for choices that cannot be."
     if folds == 1 or folds < 0 or (folds and pool):
         raise ValueError(f"folds is {folds}: two at least, or 0 for none; and not together with pool")
+    if simulate < 0 or (simulate and (folds or pool)):
+        raise ValueError(f"simulate is {simulate}: one object of each leaf at least, or 0 for none; and not together with folds or pool")
     chosen, out = choose_options(preset, options, seed=seed, epochs=epochs), Path(out)
     tree = taxonomy if isinstance(taxonomy, Taxonomy) else Taxonomy.from_yaml(taxonomy)
-    training, held_out = held_out_split(data, pool)
-    if not len(held_out) or not len(training):
-        side = "left to train with" if len(held_out) else "held out"
-        name = "these light curves" if isinstance(data, LightCurves) else data
-        raise ValueError(f"{name}: no object is {side} (a tenth, by a hash of the SNID): too few objects")
+    training, held_out = _training_and_held_out(data, pool, simulate and SimulatedObjects(tree, simulate, chosen.seed, jobs=jobs))
     if folds:
         fold_parts([*training.header["SNID"], *held_out.header["SNID"]], folds)
     if overwrite and is_first():
         _remove_run(out)
     total = chosen.epochs * (1 + folds)
     if progress:
-        progress(0, total, f"{len(training):,} objects to learn from, {len(held_out):,} to choose the best epoch by")
+        new = " new in every epoch," if simulate else ""
+        progress(0, total, f"{len(training):,} objects to learn from,{new} {len(held_out):,} to choose the best epoch by")
     report = _epoch_reporter(total, progress)
     fit(training, held_out, tree, out, chosen, report)
     classifier = HierarchicalClassifier.load(out)
     if is_first():
         others = _fit_and_store_folds(data, folds, out, tree, chosen, report) if folds else []
-        classifier = classifier.calibrate(held_out, others=others).estimate_class_prior(training)
+        classifier = classifier.calibrate(held_out, others=others).estimate_class_prior(held_out if simulate else training)
         classifier.save_calibration(out)
     return classifier
 
@@ -181,7 +202,7 @@ def predict(
     out: str | Path | None = None,  # Parquet file to write
     *,
     days: Sequence[float] | None = None,  # days since trigger; 1, 2, 4 … 1024 by default
-    prior: Mapping[str, float] | None = None,  # rates at nodes that cover every leaf once; the class prior of the training by default
+    prior: str | Mapping[str, float] | None = None,  # a name of `prior_names`, or rates at nodes that cover every leaf once
     first_alert: bool = False,  # begin with day 0, the first alert: one detection alone
     overwrite: bool = False,  # replace an existing file
 ) -> Predictions:

@@ -10,6 +10,7 @@ __all__ = ['LAST_TASKS_S', 'MANIFEST_NAME', 'SerialExecutor', 'process_pool', 'd
 import json
 import os
 import shutil
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, wait
@@ -46,21 +47,24 @@ def _attempt(task, args, kwargs):
 
 # %% ../../nbs/01_conversion/06_parallel.ipynb #cell-009
 def _end_with_parent():
-    "Watch the process that started this one, and end when it does."
+    "Watch the process that started this one, and end when it does; end at Ctrl-C."
     def watch():
         parent_process().join()
         os._exit(1)
     Thread(target=watch, daemon=True).start()
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 
 @contextmanager
 def process_pool(
     jobs: int,  # processes to work with; 1 = this one
+    beside: bool = False,  # work in fresh processes in any case, so that this one is free
 ) -> Iterator[tuple[Executor, int]]:  # where to send the tasks, and how many at once
     "One worker in place, or a pool of fresh processes; OSError where one of them dies."
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}; give at least one")
-    pool = SerialExecutor() if jobs == 1 else ProcessPoolExecutor(jobs, get_context("spawn"), _end_with_parent)
+    alone = jobs == 1 and not beside
+    pool = SerialExecutor() if alone else ProcessPoolExecutor(jobs, get_context("spawn"), _end_with_parent)
     try:
         with pool:
             yield pool, jobs

@@ -386,7 +386,7 @@ def evaluate(
     compare: Sequence[str | Path] = (),  # other runs, to compare with on the same objects
     published: bool = False,  # the objects are ELAsTiCC 2's own test objects: draw ORACLE's published values beside
     days: Sequence[float] | None = None,  # days since trigger, behind the first alert; 1, 2, 4 … 1024 by default
-    prior: Mapping[str, float] | None = None,  # rates at nodes that cover every leaf once; that of the training by default
+    prior: str | Mapping[str, float] | None = None,  # a name of `prior_names`, or rates at nodes that cover every leaf once
     draws: int = 200,  # bootstrap draws for the intervals; 0: none
     overwrite: bool = False,  # replace the files of an earlier evaluation
     command: str | None = None,  # the command line, for the record

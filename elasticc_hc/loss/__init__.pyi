@@ -5,12 +5,16 @@
 from .calibration import Calibration as Calibration
 from .calibration import DAY_KNOTS as DAY_KNOTS
 from .calibration import DETECTION_KNOTS as DETECTION_KNOTS
+from .calibration import PRIORS as PRIORS
 from .calibration import apply_calibration as apply_calibration
 from .calibration import calibration_parts as calibration_parts
 from .calibration import fit_calibration as fit_calibration
+from .calibration import leaf_prior as leaf_prior
 from .calibration import leaf_rates as leaf_rates
 from .calibration import phase_weights as phase_weights
 from .calibration import prior_from_counts as prior_from_counts
+from .calibration import prior_names as prior_names
+from .calibration import prior_table as prior_table
 from .calibration import shift_prior as shift_prior
 from .calibration import temperatures as temperatures
 from .loss import FlatCrossEntropy as FlatCrossEntropy

@@ -46,7 +46,7 @@ from elasticc_hc.simulation.population import (
 from .snana_files import write_pair
 from .survey import fluxcal, measure_flux
 from .transients import flare
-from .variables import nuclei
+from .variables import INDEPENDENT_BANDS, nuclei
 
 # %% ../../nbs/07_simulation/11_simulator.ipynb #cell-006
 @dataclass(frozen=True, eq=False)
@@ -157,7 +157,7 @@ def simulate_chunk(
     sky: Sky,
     number: int,  # of the chunk
     seed: int = 0,
-    mode: str = "elasticc2",  # of AGN: elasticc2 or physical
+    mode: str = "mixed",  # of AGN, see `simulate`
 ) -> Chunk:
     "Simulate one chunk of a model."
     rng = np.random.Generator(np.random.Philox([seed, 1000 + list(MODELS).index(model.name) * 1_000_000 + number]))
@@ -180,7 +180,7 @@ def simulate_chunks(
     sky: Sky,
     n: int,  # objects
     seed: int,
-    mode: str = "elasticc2",
+    mode: str = "mixed",
 ):
     "Chunks of a model until there are n objects; ValueError where it hardly ever triggers."
     for number in range(MAX_CHUNKS):
@@ -216,7 +216,7 @@ def write_model(
     n: int,  # objects
     seed: int,
     survey: str = "wfd",
-    mode: str = "elasticc2",
+    mode: str = "mixed",
 ) -> int:  # observations written
     "Write the files of one model."
     target = folder / f"ELASTICC2_SYNTH_{model.name}"
@@ -245,12 +245,12 @@ def _write_part(target, model, part, number):
 # %% ../../nbs/07_simulation/11_simulator.ipynb #cell-015
 def simulate(
     out: str | Path,  # folder to make
-    per_model: int,  # objects per model
+    per_model: int,  # objects per model; with another balance than equal, on average
     models=None,  # names; all 32 by default
     seed: int = 0,
     survey: str = "wfd",  # wfd, ddf or both
-    agn: str = "elasticc2",  # AGN bands vary alone (elasticc2), or together (physical)
-    balance: str = "equal",  # equal or natural
+    agn: str = "mixed",  # AGN bands vary alone (elasticc2), together (physical), or half of the objects each (mixed)
+    balance: str = "equal",  # as many of each model (equal), of each leaf (leaf), or as in the real set (natural)
     jobs: int = 1,  # models at once
     overwrite: bool = False,  # replace an earlier result
     progress: Callable | None = None,  # called as progress(done, total, name)
@@ -260,8 +260,8 @@ def simulate(
     numbers = objects_per_model(chosen, per_model, balance)
     if survey not in ("wfd", "ddf", "both"):
         raise ValueError(f"survey {survey!r} is not known: choose wfd, ddf or both")
-    if agn not in ("elasticc2", "physical"):
-        raise ValueError(f"AGN mode {agn!r} is not known: choose elasticc2 or physical")
+    if agn not in INDEPENDENT_BANDS:
+        raise ValueError(f"AGN mode {agn!r} is not known: choose one of {', '.join(INDEPENDENT_BANDS)}")
     if jobs < 1:
         raise ValueError(f"{jobs} jobs: one at least")
     if out.exists() and not overwrite:

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['TEMPLATE_VISITS', 'AMPLITUDE_RATIOS', 'HARMONIC_SMOOTHING', 'HARMONICS', 'PHASES', 'MAGNITUDE_LEVELS', 'CEPHEID_PL',
            'DISC_MAGNITUDES', 'UNSATURATED_MAGNITUDE', 'DELTA_SCUTI_PL', 'BINARY_COLOURS', 'GRID_STEP', 'GRID_DAYS',
-           'EDDINGTON_BREAK', 'QUASAR_COLOURS', 'CHANGING_LOOK', 'star_magnitudes', 'Star', 'observed_star', 'fourier',
-           'pulsating', 'rr_lyrae', 'template_magnitudes', 'cepheid_places', 'cepheid', 'delta_scuti', 'disc_overlap',
-           'binary_curve', 'binary_orbits', 'eclipsing_binary', 'random_walk', 'eddington_ratios', 'walk_parameters',
-           'Nucleus', 'changing_look', 'nuclei']
+           'EDDINGTON_BREAK', 'QUASAR_COLOURS', 'CHANGING_LOOK', 'INDEPENDENT_BANDS', 'star_magnitudes', 'Star',
+           'observed_star', 'fourier', 'pulsating', 'rr_lyrae', 'template_magnitudes', 'cepheid_places', 'cepheid',
+           'delta_scuti', 'disc_overlap', 'binary_curve', 'binary_orbits', 'eclipsing_binary', 'random_walk',
+           'eddington_ratios', 'walk_parameters', 'Nucleus', 'changing_look', 'nuclei']
 
 # %% ../../nbs/07_simulation/06_variables.ipynb #cell-003
 from dataclasses import dataclass
@@ -318,10 +318,13 @@ def changing_look(
     return change[:, None] / (1 + np.exp(-np.clip((days - when) / width, -30, 30)))
 
 
+INDEPENDENT_BANDS = {"elasticc2": 1.0, "mixed": 0.5, "physical": 0.0}  # share of nuclei
+
+
 def nuclei(
     rng: np.random.Generator,
     z: np.ndarray,  # (n,) redshift
-    mode: str = "elasticc2",  # elasticc2: a walk per band; physical: one walk for all
+    mode: str = "mixed",  # elasticc2: a walk per band; physical: one walk for all; mixed: half of them each
 ) -> Nucleus:
     "Active galactic nuclei at these redshifts."
     n, steps = len(z), int(GRID_DAYS / GRID_STEP)
@@ -330,10 +333,13 @@ def nuclei(
     rest = effective_wavelengths() / (1 + z)[:, None]
     rms, tau = walk_parameters(rest, magnitude[:, None], log_mass[:, None])
     rms, tau = np.minimum(rms * np.exp(rng.normal(0, 0.3, (n, 1))), 0.6), np.clip(tau * (1 + z)[:, None], 5, 4000)
-    walks = random_walk(rng, tau if mode == "elasticc2" else tau[:, 2:3], steps)
+    together = rng.uniform(size=n) >= INDEPENDENT_BANDS[mode]
+    walks = random_walk(rng, tau, steps)
+    walks[together] = walks[together, 2:3]
     mags = rms[..., None] * walks + changing_look(rng, n, steps)[:, None]
     curve = 10 ** (-0.4 * mags)
     colours = QUASAR_COLOURS + rng.normal(0, 0.12, (n, 6)) + np.cumsum(rng.normal(0, 0.05, (n, 6)), 1)
     mean = fluxcal(magnitude[:, None] + distance_modulus(z)[:, None] + 0.2 + colours)
-    when = rng.integers(steps, size=(n, 6, 1)) if mode == "elasticc2" else np.repeat(rng.integers(steps, size=(n, 1, 1)), 6, 1)
+    when = rng.integers(steps, size=(n, 6, 1))
+    when[together] = when[together, :1]
     return Nucleus(curve.astype(np.float32), mean, mean * np.take_along_axis(curve, when, 2)[..., 0])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from ..augmentation.augmentation import METADATA_PATTERNS
 from ..lightcurves.statics import ENGINEERED_FEATURES, STATIC_COLUMNS
 
 # %% ../../nbs/08_training/04_options.ipynb #cell-006
@@ -30,9 +31,14 @@ class Options:
     static_columns: tuple[str, ...] = STATIC_COLUMNS  # static features
     static_dropout: float = 0.05  # chance that a static feature of an object is hidden in a batch
     blackout: float = 0.0  # chance that all static features of an object are hidden in a batch
+    hide_host_magnitudes: float = 0.0  # instead, chance that the magnitudes of its hosts are hidden, see `METADATA_PATTERNS`
+    hide_second_host: float = 0.0  # or all of the second host
+    hide_specz: float = 0.0  # or spectroscopic redshifts and those taken from them
+    hide_all_but_photoz: float = 0.0  # or all but the photometric redshift of the host
     noise_depth: float = 0.0  # variants: magnitudes by which the sky may be brighter
     drop_share: float = 0.0  # variants: largest share of an object's observations to lose
     redshift_spread: float = 0.0  # variants: standard deviation of ln (1 + z′)/(1 + z)
+    first_alert_share: float = 0.0  # variants: observations as in alerts, in this share as in a first alert; 0: as in the file
     epochs: int = 40
     patience: int = 0  # epochs without a better score after which the run ends; 0: never before the last
     batch_size: int = 32
@@ -51,12 +57,14 @@ class Options:
             value = getattr(self, name)
             if not least <= value <= most:
                 raise ValueError(f"{name} {value!r}: at least {least:g}" + (f", at most {most:g}" if most < float("inf") else ""))
+        if sum(getattr(self, name) for name in METADATA_PATTERNS) > 1 + 1e-9:
+            raise ValueError(f"{', '.join(METADATA_PATTERNS)}: their sum is at most 1")
 
 
 OPTION_LIMITS = {
     **dict.fromkeys(("hidden", "layers", "epochs", "batch_size", "threads"), (1, float("inf"))),
     **dict.fromkeys(("patience", "seed", "noise_depth", "redshift_spread", "weight_decay", "alpha", "gamma"), (0, float("inf"))),
-    **dict.fromkeys(("dropout", "static_dropout", "blackout", "drop_share"), (0, 1)),
+    **dict.fromkeys(("dropout", "static_dropout", "drop_share", "first_alert_share", *METADATA_PATTERNS), (0, 1)),
     "learning_rate": (1e-12, float("inf")), "max_gradient": (1e-12, float("inf")),
 }  # fmt: skip
 
@@ -71,7 +79,10 @@ ORACLE_STATICS = (
 PRESETS = {
     "lstm": Options(),
     "gru": Options(encoder="gru"),
-    "default": Options(noise_depth=0.7, drop_share=0.4, blackout=0.3, epochs=80),
+    "default": Options(
+        noise_depth=0.7, drop_share=0.4, first_alert_share=0.5, blackout=0.2, hide_host_magnitudes=0.1, hide_second_host=0.1,
+        hide_specz=0.1, hide_all_but_photoz=0.1, epochs=80,
+    ),
     "oracle": Options(
         encoder="oracle", inputs="oracle", supervision="window", keep="all", static_columns=ORACLE_STATICS, dropout=0.0,
         static_dropout=0.0, batch_size=1024, learning_rate=5e-4, schedule="decay", weight_decay=0.0, max_gradient=1e9, gamma=1.0,

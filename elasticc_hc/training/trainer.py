@@ -27,10 +27,20 @@ from sklearn.metrics import f1_score
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from ..augmentation.augmentation import add_noise, compose, drop_observations, shift_redshift, windows_by_fraction
+from elasticc_hc.augmentation.augmentation import (
+    METADATA_PATTERNS,
+    add_noise,
+    as_alert_history,
+    compose,
+    drop_observations,
+    hidden_columns,
+    shift_redshift,
+    windows_by_fraction,
+)
 from ..conversion.parallel import exclusive_lock
 from ..lightcurves.lightcurves import LightCurves
 from ..loss.loss import HierarchicalCrossEntropy, log_probabilities, node_counts
+from ..simulation.training_objects import EpochProducer, SimulatedObjects
 from ..taxonomy.taxonomy import Taxonomy
 from elasticc_hc.training.dataset import (
     DAYS,
@@ -140,13 +150,15 @@ def hide_statics(
     static: torch.Tensor,  # (B, 2 k): scaled values, then missing indicators
     probability: float,  # chance of each feature of each object to be hidden
     generator: torch.Generator,
-    blackout: float = 0.0,  # chance of each object to lose all of them
+    patterns: torch.Tensor,  # (p, k) bool, features that each pattern hides
+    chances: torch.Tensor,  # (p,) chance of each pattern; of an object one is hidden, or none
 ) -> torch.Tensor:  # (B, 2 k)
     "The static tensor with some features turned into missing ones."
     values, missing = static.chunk(2, dim=1)
     hidden = torch.rand(values.shape, generator=generator) < probability
-    if blackout:
-        hidden |= torch.rand(len(values), 1, generator=generator) < blackout
+    if chances.sum() > 0:
+        drawn = torch.rand(len(values), generator=generator)[:, None] >= chances.cumsum(0)
+        hidden |= torch.cat([patterns, torch.zeros_like(patterns[:1])])[drawn.sum(dim=1)]
     return torch.cat([values.masked_fill(hidden, 0.0), missing.masked_fill(hidden, 1.0)], dim=1)
 
 # %% ../../nbs/08_training/05_trainer.ipynb #cell-009xx
@@ -163,6 +175,7 @@ def variant_transform(
             ("redshift_spread", shift_redshift, "spread"),
             ("noise_depth", add_noise, "depth"),
             ("drop_share", drop_observations, "share"),
+            ("first_alert_share", as_alert_history, "first_alert"),
         )
         if getattr(options, option)
     ]
@@ -225,18 +238,21 @@ class Trainer:
 
     def __init__(
         self,
-        train: LightCurves | CurvesOnDisk,  # raw curves with `ELASTICC_class`
+        train: LightCurves | CurvesOnDisk | EpochProducer,  # raw curves with `ELASTICC_class`
         validation: LightCurves,  # other objects, for choosing the best epoch
         taxonomy: Taxonomy,
         options: Options,
         device: torch.device | str = "cpu",  # to compute on
     ):
         self.taxonomy, self.options, self.history = taxonomy, options, []
+        self.producer, self.simulated_epoch = (train, 0) if isinstance(train, EpochProducer) else (None, None)
+        train = self.producer.objects(0) if self.producer else train
         self.device = torch.device(device)
         self.preprocessing = fit_preprocessing(train, options.static_columns, options.keep, inputs=options.inputs)
         self.curves, self.validation = train, LightCurveDataset(validation, self.preprocessing, taxonomy)
         self.train = None if isinstance(train, CurvesOnDisk) else LightCurveDataset(train, self.preprocessing, taxonomy)
         self.data = {"train": data_fingerprint(train), "validation": data_fingerprint(self.validation.curves)}
+        self.data |= {"simulated_per_leaf": self.producer.plan.per_leaf} if self.producer else {}
         leaf = leaf_labels(train, taxonomy) if self.train is None else self.train.leaf.numpy()
         self.size = len(leaf)
         self._check(leaf)
@@ -248,7 +264,7 @@ class Trainer:
         self.training_loss = TrainingLoss(self.network, self.loss, options.supervision)
         if distributed.is_initialized():
             self.training_loss = DistributedDataParallel(self.training_loss)
-        steps = -(-self.size // options.batch_size) + (max_pools(train) if self.train is None else 0)
+        steps = -(-len(train) // options.batch_size) + (max_pools(train) if self.train is None else 0)
         self.optimizer, self.schedule = build_optimizer(self.network, options, steps)
 
     def _check(self, leaf: np.ndarray) -> None:
@@ -261,8 +277,22 @@ class Trainer:
 
 # %% ../../nbs/08_training/05_trainer.ipynb #cell-017
 @patch
+def change_simulated_objects(self: Trainer) -> None:
+    "Put this epoch's simulated objects in the place of the last one's, and have those of the next simulated."
+    number = len(self.history)
+    if self.simulated_epoch != number:
+        self.curves = self.train = None  # no more than this epoch and the next in memory
+        self.curves, self.simulated_epoch = self.producer.objects(number), number
+        self.train = LightCurveDataset(self.curves, self.preprocessing, self.taxonomy)
+    if number + 1 < self.options.epochs:
+        self.producer.prepare(number + 1)
+
+
+@patch
 def epoch_data(self: Trainer) -> Iterator[LightCurveDataset]:
     "The training set of this epoch, whole or in pools: the objects, variants of them, or a window of each."
+    if self.producer:
+        self.change_simulated_objects()
     number, vary = len(self.history), variant_transform(self.options)
     varied = vary is not None and number % UNVARIED_EVERY > 0
     windowed = self.options.supervision == "window"
@@ -280,10 +310,12 @@ def epoch_batches(self: Trainer) -> Iterator:
     "The batches of this epoch, with metadata hidden at random."
     number, options = len(self.history), self.options
     generator = torch.Generator().manual_seed(_epoch_seed(self))
+    patterns = torch.from_numpy(hidden_columns(options.static_columns))
+    chances = torch.tensor([getattr(options, name) for name in METADATA_PATTERNS])
     for data in self.epoch_data():
         for batch in batch_loader(data, options.batch_size, options.seed, number):
-            if options.static_dropout or options.blackout:
-                static = hide_statics(batch.static, options.static_dropout, generator, options.blackout)
+            if options.static_dropout or chances.sum() > 0:
+                static = hide_statics(batch.static, options.static_dropout, generator, patterns, chances)
                 batch = batch._replace(static=static)
             yield batch
 
@@ -364,7 +396,7 @@ def description(self: Trainer) -> dict:
 
 # %% ../../nbs/08_training/05_trainer.ipynb #cell-025
 def fit(
-    train: LightCurves | CurvesOnDisk,  # raw curves with `ELASTICC_class`, in memory or on the disk
+    train: LightCurves | CurvesOnDisk | SimulatedObjects,  # raw curves with `ELASTICC_class`, or what to simulate for each epoch
     validation: LightCurves,  # other objects, for choosing the best epoch
     taxonomy: Taxonomy,
     out: str | Path,  # folder of the run; a run with the same options that stopped early goes on
@@ -381,6 +413,7 @@ def fit(
     torch.set_num_threads(options.threads)
     with ExitStack() as held:
         held.enter_context(process_group(device))
+        train = held.enter_context(train.producer()) if isinstance(train, SimulatedObjects) else train
         trainer = Trainer(train, validation, taxonomy, options, device)
         if is_first():
             out.mkdir(parents=True, exist_ok=True)

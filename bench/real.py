@@ -1,0 +1,123 @@
+"""The packaged classifiers on real objects, beside fresh simulated objects of the same selection.
+
+Real: a Parquet file with `ELASTICC_class`, `SOURCE` (fink_…: alerts of ELAsTiCC 1; e2_fits: whole light curves of ELAsTiCC 2) and
+`ALERT_MJD`, and, with --rubin, one of Rubin's objects. Simulated: the same models in the same numbers, new objects; where the real
+ones are alerts, each is cut at a random detection, without forced photometry where that is the first, else with that of 30 days
+before it. Prints one JSON line about the run, then one for each classifier, set, treatment of the metadata, group, prior and level.
+
+A day counts the objects that have reached it; the last column is the end of what is known, for all of them.
+
+    python bench/real.py real.parquet [--rubin rubin.parquet] [--classifier synthetic] [--seed 0]
+"""
+
+import argparse
+import json
+import os
+import platform
+import warnings
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from elasticc_hc import HierarchicalClassifier, LightCurves
+from elasticc_hc.evaluation.metrics import calibration_error
+from elasticc_hc.simulation.population import MODELS, survey_sky
+from elasticc_hc.simulation.simulator import simulate_chunks
+from elasticc_hc.simulation.training_objects import chunk_table
+from elasticc_hc.taxonomy.taxonomy import LEVELS
+
+DAYS = (1, 8, 64, 100_000)
+HIDDEN = {"all": r"^$", "no host": r"HOSTGAL.*", "no metadata": r"HOSTGAL.*|MWEBV.*|REDSHIFT.*|RA|DEC"}
+FORCED_DAYS = 30.0
+
+
+def as_alerts(curves: LightCurves, rng: np.random.Generator) -> LightCurves:
+    "Each light curve as known at a random one of its detections."
+    seen = np.flatnonzero(curves.detected)
+    owner = curves.object_index[seen]
+    first = np.searchsorted(owner, np.arange(len(curves)))
+    counts = np.bincount(owner, minlength=len(curves))
+    end = seen[first + (rng.uniform(size=len(curves)) * counts).astype(int)]
+    start = curves.trigger_mjd - np.where(end > curves.first_detection, FORCED_DAYS, 0.0)
+    rows, place = np.arange(curves.n_obs), curves.object_index
+    known = curves.select((rows <= end[place]) & (curves.MJD >= start[place]))
+    return replace(known, header=known.header.assign(ALERT_MJD=curves.MJD[end]))
+
+
+def simulated_twin(real: LightCurves, alerts: bool, seed: int) -> LightCurves:
+    "New objects of the same models, in the same numbers, under the same selection."
+    names = real.header["ELASTICC_class"].str.replace("SNIa-SALT2", "SNIa-SALT3")
+    tables, sky, first = [], survey_sky("wfd", seed), 0
+    for name, n in names.value_counts().items():
+        for chunk in simulate_chunks(MODELS[name], sky, n, seed):
+            tables.append(chunk_table(MODELS[name], chunk, first))
+            first += len(chunk)
+    curves = LightCurves.from_arrow(pa.concat_tables(tables, promote_options="permissive"))
+    return as_alerts(curves, np.random.default_rng(seed)) if alerts else curves
+
+
+def hidden(curves: LightCurves, pattern: str) -> LightCurves:
+    "The same without the header columns of a pattern."
+    columns = curves.header.columns
+    return replace(curves, header=curves.header.drop(columns=columns[columns.str.fullmatch(pattern)]))
+
+
+def scores(classifier: HierarchicalClassifier, curves: LightCurves, prior: str) -> list[dict]:
+    "Accuracy at each level and day, calibration error and confusions at the end, for each leaf that is there."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        predictions = classifier.predict(curves, DAYS, prior)
+    tree, rows = classifier.taxonomy, []
+    for leaf in np.unique(predictions.truth[predictions.truth >= 0]):
+        mine = predictions.truth == leaf
+        reached = predictions.reached[mine]
+        reached[:, -1] = True
+        row = {"class": tree.nodes[leaf], "n": reached.sum(0).tolist()}
+        for level in LEVELS:
+            nodes = tree.level(level)
+            answers = predictions.probabilities[mine][:, :, nodes]
+            right = answers.argmax(2) == tree.at_level(predictions.truth[mine], level)[:, None]
+            row[level] = [round(float(right[known, k].mean()), 4) if known.any() else None for k, known in enumerate(reached.T)]
+        end = predictions.probabilities[mine][:, -1][:, tree.leaf_nodes]
+        names = pd.Series(np.array(tree.leaves)[end.argmax(1)]).value_counts(normalize=True).head(4)
+        rows.append(row | {"answers at the end": names.round(3).to_dict()})
+    known = predictions.truth >= 0
+    end = predictions.probabilities[known][:, -1][:, tree.leaf_nodes]
+    right = tree.leaf_nodes[end.argmax(1)] == predictions.truth[known]
+    return rows + [{"class": "all", "n": int(known.sum()), "ece": round(float(calibration_error(end.max(1), right)[0]), 4),
+                    "leaf": round(float(right.mean()), 4)}]  # fmt: skip
+
+
+def report(classifier, name: str, label: str, curves: LightCurves) -> None:
+    for metadata, pattern in HIDDEN.items():
+        for prior in ("training", "uniform"):
+            for row in scores(classifier, hidden(curves, pattern), prior):
+                print(json.dumps({"classifier": name, "set": label, "metadata": metadata, "prior": prior} | row), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("real", type=Path)
+    parser.add_argument("--rubin", type=Path)
+    parser.add_argument("--classifier", default="synthetic")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    classifier = HierarchicalClassifier.load(options.classifier)
+    real = LightCurves.from_parquet(options.real)
+    about = {"date": f"{date.today()}", "machine": platform.machine(), "cores": os.cpu_count(), "classifier": options.classifier,
+             "trained": str(classifier.description.get("date")), "days": DAYS, "seed": options.seed}  # fmt: skip
+    print(json.dumps(about), flush=True)
+    files = real.header["SOURCE"].eq("e2_fits").to_numpy()
+    for label, mask, alerts in (("alerts of ELAsTiCC 1", ~files, True), ("files of ELAsTiCC 2", files, False)):
+        report(classifier, options.classifier, label, real[mask])
+        report(classifier, options.classifier, f"{label}, simulated", simulated_twin(real[mask], alerts, options.seed))
+    if options.rubin:
+        report(classifier, options.classifier, "Rubin", LightCurves.from_parquet(options.rubin))
+
+
+if __name__ == "__main__":
+    main()
