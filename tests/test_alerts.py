@@ -368,6 +368,25 @@ def test_real_alerts_hold_what_other_readers_find(name):
 
 
 @real
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("version", ["7_4", "8_0", "9_0", "10_0", "11_0", "11_1"])
+def test_every_version_of_rubins_schema_is_read(version):
+    schema = fastavro.schema.load_schema(next((ALERTS / "schemas").rglob(f"lsst.v{version}.alert.avsc")))
+    record = made.fill_record(schema)
+    own = made.rubin_alert(5, 3, earlier=(1,), forced=(0, 1))
+    for name in ("diaSource", "diaObject"):
+        record[name] = {**record[name], **{field: value for field, value in own[name].items() if field in record[name]}}
+    record["prvDiaSources"] = [{**record["diaSource"], **made.rubin_source(5, 1)}]
+    record["prvDiaForcedSources"] = own["prvDiaForcedSources"]
+    for part in record["prvDiaForcedSources"]:
+        part |= {"diaForcedSourceId": 1, "timeProcessedMjdTai": 61000.0, "time_processed": 0}
+    number = int(version.split("_")[0]) * 100 + int(version.split("_")[1])
+    curves = LightCurves.from_alerts(made.wire(number, made.encode(schema, record)), schemas=ALERTS / "schemas")
+    assert curves.n_obs == 3 and curves.detected.tolist() == [False, True, True] and curves.header["SNID"].tolist() == ["5"]
+    np.testing.assert_allclose(curves.FLUXCAL * NJY, [3900, 3900, 4000], rtol=1e-6)
+
+
+@real
 def test_real_detection_without_a_julian_date_and_objects_without_a_name_are_refused():
     for name, reason in {
         "pittgoogle_lsst.v7_4.avro": "is not a modified Julian date",
@@ -503,6 +522,18 @@ def test_nested_pandas_and_files_written_again(sample, tmp_path):
     same(LightCurves.from_parquet(tmp_path / "sample.parquet"), sample)
     same(LightCurves.from_nested(nested.read_parquet(tmp_path / "sample.parquet")), sample)
     assert LightCurves.from_parquet(tmp_path / "sample.parquet").header["ELASTICC_class"].equals(sample.header["ELASTICC_class"])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_nested_frame_is_a_table_with_a_header(sample):
+    nested = pytest.importorskip("nested_pandas", reason="nested-pandas is not installed (extra [hats])")
+    frame = nested.NestedFrame(sample.header[["SNID", "MWEBV", "HOSTGAL_PHOTOZ"]].set_index("SNID"))
+    frame = frame.join_nested(_long(sample).drop(columns="objectId").set_index(sample.to_frame()["SNID"]), "photometry")
+    curves = LightCurves.from_table(frame, unit="FLUXCAL", detected="PHOTFLAG")
+    same(curves, sample)
+    assert curves.header["MWEBV"].tolist() == sample.header["MWEBV"].tolist()
+    with pytest.raises(ValueError, match="several nested columns"):
+        LightCurves.from_table(pa.table({"id": ["a"], "one": [[{"mjd": 1.0}]], "two": [[{"mjd": 1.0}]]}))
 
 
 @several

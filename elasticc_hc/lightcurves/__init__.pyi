@@ -49,4 +49,5 @@ from .tables import nested_objects as nested_objects
 from .tables import objects_table as objects_table
 from .tables import observations_table as observations_table
 from .tables import read_curves_table as read_curves_table
+from .tables import split_nested as split_nested
 from .tables import to_fluxcal as to_fluxcal

@@ -33,16 +33,8 @@ from elasticc_hc.conversion.schema import (
 )
 from .statics import check_header, known_values
 from elasticc_hc.lightcurves.tables import (
-    DETECTION_SNR,
-    as_arrow,
-    detection_flags,
-    flat_columns,
-    header_table,
-    joined_header,
-    nested_objects,
-    objects_table,
-    observations_table,
-    read_curves_table,
+    DETECTION_SNR, as_arrow, detection_flags, flat_columns, header_table,
+    joined_header, nested_objects, objects_table, observations_table, read_curves_table, split_nested,
 )
 
 # %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #cell-006
@@ -208,7 +200,7 @@ def from_alerts(
 @patch(cls_method=True)
 def from_table(
     cls: LightCurves,
-    table,  # one row per observation: pandas, polars, pyarrow, astropy or a dictionary of columns
+    table,  # one row per observation: pandas, polars, pyarrow, astropy, nested-pandas or a dictionary of columns
     *,
     snid: str | None = None,  # name of the column with the object's identifier; found by a common name by default
     mjd: str | None = None,
@@ -218,12 +210,13 @@ def from_table(
     detected: str | None = None,  # true where detected, or SNANA's PHOTFLAG
     unit: str | None = None,  # FLUXCAL, mag (AB), nJy, uJy or another of astropy; that of the column, else nJy
     snr: float | None = None,  # detections are |flux| / error of at least this, instead of a column
-    header=None,  # a second table, one row per object
+    header=None,  # a second table, one row per object; of a nested table its other columns
 ) -> LightCurves:
     "Light curves from anyone's table of observations; ValueError names column and reason. What was found is said in one warning."
     given = {"SNID": snid, "MJD": mjd, "BAND": band, "FLUXCAL": flux, "FLUXCALERR": flux_err, "PHOTFLAG": detected}
     observations, found = observations_table(table, given, unit, snr)
     warnings.warn(f"read as: {found}", stacklevel=2)
+    header = split_nested(as_arrow(table)[0])[1] if header is None else header
     return cls.from_frame(observations.to_pandas(), None if header is None else header_table(header, snid))
 
 # %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #b2fd1fd1

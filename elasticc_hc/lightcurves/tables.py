@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COMMON_NAMES', 'IMPLIED_UNITS', 'PARAMETERS', 'DETECTION_SNR', 'as_arrow', 'find_columns', 'to_fluxcal',
-           'detection_flags', 'observations_table', 'header_table', 'nested_objects', 'flat_columns',
+           'detection_flags', 'split_nested', 'observations_table', 'header_table', 'nested_objects', 'flat_columns',
            'read_curves_table', 'objects_table', 'joined_header']
 
 # %% ../../nbs/03_lightcurves/04_tables.ipynb #8440e118
@@ -125,6 +125,32 @@ def detection_flags(
         raise ValueError(f"snr is {snr}: a threshold is above zero")
     return np.where(np.abs(flux) >= snr * error, DETECTED_BIT, 0).astype(np.int32)
 
+# %% ../../nbs/03_lightcurves/04_tables.ipynb #473c1c06
+def _is_nested(type: pa.DataType) -> bool:
+    "Whether a column holds a table: a list of structs, or a struct of lists."
+    if pa.types.is_list(type) or pa.types.is_large_list(type):
+        return pa.types.is_struct(type.value_type)
+    return pa.types.is_struct(type) and any(pa.types.is_list(part.type) or pa.types.is_large_list(part.type) for part in type)
+
+
+def split_nested(
+    table: pa.Table,  # one row per object, with one nested column
+) -> tuple[pa.Table, pa.Table | None]:  # observations with the other columns repeated; the other columns, None where nothing is nested
+    "A nested table as two flat ones; ValueError where it has several nested columns."
+    names = [part.name for part in table.schema if _is_nested(part.type)]
+    if len(names) > 1:
+        raise ValueError(f"several nested columns ({', '.join(names)}): keep the one with the observations, or use from_nested")
+    if not names:
+        return table, None
+    nested, header = pa.concat_arrays(table[names[0]].chunks), table.drop_columns(names)
+    if pa.types.is_struct(nested.type):
+        lists = {part.name: pc.struct_field(nested, part.name) for part in nested.type}
+        parent, flat = pc.list_parent_indices(next(iter(lists.values()))), {name: pc.list_flatten(column) for name, column in lists.items()}
+    else:
+        parent, rows = pc.list_parent_indices(nested), pc.list_flatten(nested)
+        flat = {part.name: pc.struct_field(rows, part.name) for part in rows.type}
+    return pa.table({name: header[name].take(parent) for name in header.column_names if name not in flat} | flat), header
+
 # %% ../../nbs/03_lightcurves/04_tables.ipynb #cb235440
 def _numbers(column: pa.ChunkedArray, name: str) -> np.ndarray:
     "A column as float64, NaN where missing; ValueError names a column of something else."
@@ -147,13 +173,14 @@ def _bands(column: pa.ChunkedArray) -> pa.Array:
 
 # %% ../../nbs/03_lightcurves/04_tables.ipynb #8bb053b0
 def observations_table(
-    frame,  # one row per observation, see `as_arrow`
+    frame,  # one row per observation, or per object with one nested column, see `as_arrow`
     given: Mapping[str, str | None],  # name of each quantity's column, None where it is to be found
     unit: str | None = None,  # see `to_fluxcal`
     snr: float | None = None,  # detections by their signal-to-noise ratio, instead of a column
 ) -> tuple[pa.Table, str]:  # SNID, MJD, BAND, PHOTFLAG, FLUXCAL, FLUXCALERR; what was found and decided
     "The observations of a table; ValueError names column and reason. Rows without flux or error are dropped and counted."
     table, carried = as_arrow(frame)
+    table, _ = split_nested(table)
     found = find_columns(table.column_names, given if snr is None else {**given, "PHOTFLAG": None})
     unit = _unit(found["FLUXCAL"], unit, carried)
     flux, error = to_fluxcal(*(_numbers(table[found[name]], found[name]) for name in ("FLUXCAL", "FLUXCALERR")), unit)
