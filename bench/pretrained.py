@@ -40,8 +40,8 @@ ABOUT = {
             " survey, seed 11."
         ),
         "limits": (
-            "Learned from this package's simulator, not from ELAsTiCC 2 and not from the sky. The table of real objects says how far it"
-            " carries; where the stated probabilities do not hold there, its last column says by how much.",
+            "Learned from this package's simulator, not from ELAsTiCC 2 and not from the sky. The table of real objects and the"
+            " calibration errors below it say how far it carries.",
             "As many objects of every leaf: its class mix is not that of the sky; give `predict` a prior for another one.",
             "Classes outside the tree are given to some class inside it.",
         ),
