@@ -6,7 +6,6 @@ from .brokers import BROKER_FORMATS as BROKER_FORMATS
 from .brokers import RESIDUAL_CLASS_ID as RESIDUAL_CLASS_ID
 from .brokers import classifications as classifications
 from .brokers import to_broker as to_broker
-from .catalogues import classify_partition as classify_partition
 from .classifier import HierarchicalClassifier as HierarchicalClassifier
 from .classifier import PRETRAINED as PRETRAINED
 from .classifier import Predictions as Predictions
@@ -38,6 +37,7 @@ from .runs import Fold as Fold
 from .runs import RUN_FILES as RUN_FILES
 from .runs import VALIDATION_FRACTION as VALIDATION_FRACTION
 from .runs import VALIDATION_SEED as VALIDATION_SEED
+from .runs import classify_partition as classify_partition
 from .runs import concatenate_predictions as concatenate_predictions
 from .runs import fit_folds as fit_folds
 from .runs import fold_parts as fold_parts

@@ -4,20 +4,24 @@
 
 # %% auto #0
 __all__ = ['Fold', 'VALIDATION_FRACTION', 'VALIDATION_SEED', 'FOLD_SEED', 'RUN_FILES', 'load_folds', 'fit_folds',
-           'concatenate_predictions', 'out_of_fold', 'held_out_split', 'fold_parts', 'train', 'predict']
+           'concatenate_predictions', 'out_of_fold', 'held_out_split', 'fold_parts', 'train', 'predict',
+           'classify_partition']
 
 # %% ../../nbs/09_classification/04_runs.ipynb #cell-003
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from .classifier import HierarchicalClassifier, Predictions
 from ..conversion.train_test_split import split_value
 from ..lightcurves.lightcurves import LightCurves
+from ..lightcurves.tables import DETECTION_SNR, find_columns
 from ..simulation.training_objects import SimulatedObjects
 from ..taxonomy.taxonomy import Taxonomy
 from ..training.dataset import DAYS, curves_on_disk, load_into_memory
@@ -219,3 +223,38 @@ def predict(
     if out is not None:
         predictions.to_parquet(out)
     return predictions
+
+# %% ../../nbs/09_classification/04_runs.ipynb #cat00002
+@lru_cache(maxsize=4)
+def _loaded(run: str) -> HierarchicalClassifier:
+    "A classifier, loaded once in each process."
+    return HierarchicalClassifier.load(run)
+
+
+def _answers(classifier: HierarchicalClassifier, curves: LightCurves, day: float | None) -> pd.DataFrame:
+    "Node probabilities by SNID, of the objects that have an answer."
+    last = np.nanmax(curves.days, initial=0.0)
+    predictions = classifier.predict(curves, [last if day is None else day])
+    table = predictions.frame(predictions.days[0])
+    reached = predictions.reached[:, 0] | (day is None)
+    return table.set_index("SNID")[list(classifier.taxonomy.nodes)][reached]
+
+# %% ../../nbs/09_classification/04_runs.ipynb #cat00003
+def classify_partition(
+    frame: pd.DataFrame,  # (n,) one row per object with nested observations, see `LightCurves.from_nested`
+    classifier: HierarchicalClassifier | str | Path,  # or the name of one, or the folder of a run
+    day: float | None = None,  # days since trigger; None: after the last detection
+    snr: float = DETECTION_SNR,  # where nothing says what was detected
+) -> pd.DataFrame:  # (n,) under the same index: identifier, class, probability, a column per node
+    "Classify the objects of one piece of a catalogue; missing values where nothing was detected. ValueError as `LightCurves.from_nested`."
+    if not isinstance(classifier, HierarchicalClassifier):
+        classifier = _loaded(str(classifier))
+    name = find_columns(list(frame.columns), {"SNID": None})["SNID"]
+    answers = _answers(classifier, LightCurves.from_nested(frame, snr), day)
+    nodes = answers.reindex(frame[name].astype(str)).astype(np.float32)
+    leaves = np.array(classifier.taxonomy.leaves, dtype=object)
+    known = nodes[leaves].notna().all(axis=1).to_numpy()
+    best = nodes[leaves].fillna(0.0).to_numpy().argmax(axis=1) if len(nodes) else np.zeros(0, int)
+    found = {name: frame[name].array, "class": pd.array(np.where(known, leaves[best], None), dtype="str"),
+             "probability": nodes[leaves].max(axis=1).to_numpy(np.float32)}  # fmt: skip
+    return pd.DataFrame(found | {node: nodes[node].to_numpy() for node in nodes}, index=frame.index)
