@@ -2,8 +2,9 @@
 
 Real: a Parquet file with `ELASTICC_class`, `SOURCE` (fink_…: alerts of ELAsTiCC 1; e2_fits: whole light curves of ELAsTiCC 2) and
 `ALERT_MJD`, and, with --rubin, one of Rubin's objects. Simulated: the same models in the same numbers, new objects; where the real
-ones are alerts, each is cut at a random detection, without forced photometry where that is the first, else with that of 30 days
-before it. Prints one JSON line about the run, then one for each classifier, set, treatment of the metadata, group, prior and level.
+ones are alerts, alerts are drawn at random from five times as many objects, so that an object with many alerts is drawn more often,
+as in a night's alerts; an object is cut at its alert, without forced photometry where that is its first, else with that of 30 days
+before the first. Prints one JSON line about the run, then one for each classifier, set, treatment of the metadata, group, prior and level.
 
 A day counts the objects that have reached it; the last column is the end of what is known, for all of them.
 
@@ -48,16 +49,27 @@ def as_alerts(curves: LightCurves, rng: np.random.Generator) -> LightCurves:
     return replace(known, header=known.header.assign(ALERT_MJD=curves.MJD[end]))
 
 
+CANDIDATES = 5  # simulated objects for each real one, where alerts are drawn
+
+
 def simulated_twin(real: LightCurves, alerts: bool, seed: int) -> LightCurves:
     "New objects of the same models, in the same numbers, under the same selection."
-    names = real.header["ELASTICC_class"].str.replace("SNIa-SALT2", "SNIa-SALT3")
+    names = real.header["ELASTICC_class"].str.replace("SNIa-SALT2", "SNIa-SALT3").value_counts()
     tables, sky, first = [], survey_sky("wfd", seed), 0
-    for name, n in names.value_counts().items():
-        for chunk in simulate_chunks(MODELS[name], sky, n, seed):
+    for name, n in names.items():
+        for chunk in simulate_chunks(MODELS[name], sky, n * (CANDIDATES if alerts else 1), seed):
             tables.append(chunk_table(MODELS[name], chunk, first))
             first += len(chunk)
-    curves = LightCurves.from_arrow(pa.concat_tables(tables, promote_options="permissive"))
-    return as_alerts(curves, np.random.default_rng(seed)) if alerts else curves
+    curves, rng = LightCurves.from_arrow(pa.concat_tables(tables, promote_options="permissive")), np.random.default_rng(seed)
+    return as_alerts(curves[np.sort(drawn_by_alerts(curves, names, rng))], rng) if alerts else curves
+
+
+def drawn_by_alerts(curves: LightCurves, numbers: pd.Series, rng: np.random.Generator) -> np.ndarray:
+    "Places of as many objects of each model, drawn in proportion to their detections."
+    detections = np.bincount(curves.object_index[curves.detected], minlength=len(curves))
+    models = curves.header["ELASTICC_class"].to_numpy()
+    shares = {name: np.where(models == name, detections, 0) for name in numbers.index}
+    return np.concatenate([rng.choice(len(curves), n, replace=False, p=shares[name] / shares[name].sum()) for name, n in numbers.items()])
 
 
 def hidden(curves: LightCurves, pattern: str) -> LightCurves:

@@ -137,7 +137,7 @@ def simulate(
     per_model: Annotated[int, typer.Option(help="Objects per model; with another balance than equal, on average.")],
     models: Annotated[list[str] | None, typer.Option(help="A model; repeat for more. All 32 by default.")] = None,
     seed: Seed = 0,
-    survey: Annotated[str, typer.Option(help="Wide survey, deep drilling fields, or both: wfd, ddf, both.")] = "wfd",
+    survey: Annotated[str, typer.Option(help="Wide survey, deep fields, both, or mixed: wfd, ddf, both, mixed.")] = "wfd",
     agn: Annotated[str, typer.Option(help="AGN bands vary alone, together, or half each: elasticc2, physical, mixed.")] = "mixed",
     balance: Annotated[str, typer.Option(help="Alike for each model or each leaf, or as in the real set: equal, leaf, natural.")] = "equal",
     jobs: Annotated[int, typer.Option(help="Models to simulate at once.")] = 1,

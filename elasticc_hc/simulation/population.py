@@ -254,7 +254,7 @@ def visit_key(
 
 @cache
 def survey_sky(
-    survey: str = "wfd",  # wfd, ddf or both
+    survey: str = "wfd",  # wfd, ddf, both or mixed
     seed: int = 0,
 ) -> Sky:
     "The sky of a survey; extinction as in Schlafly & Finkbeiner's map in the mean: 0.02 mag at the pole."

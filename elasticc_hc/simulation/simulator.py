@@ -44,7 +44,7 @@ from elasticc_hc.simulation.population import (
     visit_key,
 )
 from .snana_files import write_pair
-from .survey import fluxcal, measure_flux
+from .survey import check_survey, fluxcal, measure_flux
 from .transients import flare
 from .variables import INDEPENDENT_BANDS, nuclei
 
@@ -185,7 +185,8 @@ def simulate_chunks(
     "Chunks of a model until there are n objects; ValueError where it hardly ever triggers."
     for number in range(MAX_CHUNKS):
         chunk = simulate_chunk(model, sky, number, seed, mode)
-        yield _slice_chunk(chunk, n)
+        if len(chunk):
+            yield _slice_chunk(chunk, n)
         n -= len(chunk)
         if n <= 0:
             return
@@ -248,7 +249,7 @@ def simulate(
     per_model: int,  # objects per model; with another balance than equal, on average
     models=None,  # names; all 32 by default
     seed: int = 0,
-    survey: str = "wfd",  # wfd, ddf or both
+    survey: str = "wfd",  # wfd, ddf, both or mixed
     agn: str = "mixed",  # AGN bands vary alone (elasticc2), together (physical), or half of the objects each (mixed)
     balance: str = "equal",  # as many of each model (equal), of each leaf (leaf), or as in the real set (natural)
     jobs: int = 1,  # models at once
@@ -258,8 +259,7 @@ def simulate(
     "Write synthetic ELAsTiCC2-format data; ValueError and FileExistsError for bad input."
     out, chosen = Path(out), choose_models(models)
     numbers = objects_per_model(chosen, per_model, balance)
-    if survey not in ("wfd", "ddf", "both"):
-        raise ValueError(f"survey {survey!r} is not known: choose wfd, ddf or both")
+    check_survey(survey)
     if agn not in INDEPENDENT_BANDS:
         raise ValueError(f"AGN mode {agn!r} is not known: choose one of {', '.join(INDEPENDENT_BANDS)}")
     if jobs < 1:

@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['MJD_RANGE', 'DEPTH_LEVELS', 'WFD_DEPTH', 'DDF_DEPTH', 'WFD_NIGHTS', 'DDF_NIGHT', 'SEASON_DAYS', 'DDF_SEASON_DAYS',
            'NEXT_NIGHT_SHARE', 'LONG_GAP_SHARE', 'GAP_MEANS', 'PAIR_DAYS', 'SAME_FILTERS_SHARE', 'LUNATION', 'EQUINOX',
-           'DEPTH_CORRELATION', 'DEEP_FIELDS', 'TO_GALACTIC', 'DEC_RANGE', 'DDF_SHARE', 'ZERO_POINT', 'NO_MAGNITUDE',
-           'SKY_GAMMA', 'TEMPLATE_NOISE', 'CALIBRATION', 'SATURATION', 'HALF_DETECTED', 'DETECTION_RISE', 'Pointings',
+           'DEPTH_CORRELATION', 'DEEP_FIELDS', 'TO_GALACTIC', 'DEC_RANGE', 'SINGLE_VISITS', 'SINGLE_VISIT_DAYS',
+           'VISIT_SECONDS', 'DEEP_SHARE', 'SINGLE_VISIT_SHARE', 'ZERO_POINT', 'NO_MAGNITUDE', 'SKY_GAMMA',
+           'TEMPLATE_NOISE', 'CALIBRATION', 'SATURATION', 'HALF_DETECTED', 'DETECTION_RISE', 'Pointings',
            'unit_vectors', 'galactic_latitude', 'draw_directions', 'season_bounds', 'rolling_factors', 'visit_nights',
-           'is_dark', 'wide_filters', 'wide_visits', 'deep_visits', 'visit_depths', 'draw_pointings', 'fluxcal',
-           'magnitude', 'uncertainty', 'detection_probability', 'measure_flux', 'mark_triggers']
+           'is_dark', 'wide_filters', 'wide_visits', 'deep_visits', 'single_visits', 'visit_depths', 'draw_pointings',
+           'check_survey', 'fluxcal', 'magnitude', 'uncertainty', 'detection_probability', 'measure_flux',
+           'mark_triggers']
 
 # %% ../../nbs/07_simulation/02_survey.ipynb #cell-003
 from dataclasses import dataclass
@@ -206,6 +208,30 @@ def deep_visits(
     which, band = np.nonzero(rng.uniform(size=chance.shape) < chance)
     return which, night[which] + rng.uniform(0.02, 0.33, len(night))[which] + band * 0.007, band
 
+
+SINGLE_VISITS = np.array([2.0, 8.0, 8.0, 15.0, 8.0, 1.0])  # of a field in a night, ugrizY; u in dark time only
+SINGLE_VISIT_DAYS = 20.0, 90.0  # least and most, for which a field is seen visit by visit
+VISIT_SECONDS = 38.0  # from one visit to the next
+
+
+def single_visits(
+    rng: np.random.Generator,
+    pointing: np.ndarray,  # (n,) pointing of each night
+    night: np.ndarray,  # (n,) MJD
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # index of the night, MJD and band, one entry per visit
+    "Visits of a deep field as alerts tell of them: each alone, filter after filter, for some weeks."
+    first = np.searchsorted(pointing, pointing)
+    counts = np.bincount(pointing, minlength=1)[pointing]
+    start = night[first + (rng.uniform(size=pointing.max(initial=0) + 1)[pointing] * counts).astype(int)]
+    length = rng.uniform(*SINGLE_VISIT_DAYS, pointing.max(initial=0) + 1)[pointing]
+    held = np.flatnonzero((night >= start) & (night <= start + length))
+    numbers = rng.poisson(SINGLE_VISITS, (len(held), 6))
+    numbers[~is_dark(night[held]), 0] = 0
+    which, band = np.repeat(held, numbers.sum(1)), np.repeat(np.tile(np.arange(6), len(held)), numbers.ravel())
+    rank = np.arange(len(which)) - np.repeat(np.cumsum(numbers.sum(1)) - numbers.sum(1), numbers.sum(1))
+    return which, night[which] + rng.uniform(0.02, 0.3, len(night))[which] + rank * VISIT_SECONDS / 86400, band
+
+
 # %% ../../nbs/07_simulation/02_survey.ipynb #cell-021
 def visit_depths(
     rng: np.random.Generator,
@@ -225,29 +251,37 @@ def visit_depths(
     return m5
 
 # %% ../../nbs/07_simulation/02_survey.ipynb #cell-022
-DDF_SHARE = 0.1  # of the pointings, in the survey `both`
+DEEP_SHARE = {"wfd": 0.0, "ddf": 1.0, "both": 0.1, "mixed": 0.04}  # of the pointings
+SINGLE_VISIT_SHARE = 0.03  # of the pointings, in the survey `mixed`: deep fields visit by visit
 
 
 def draw_pointings(
     n: int,  # number of pointings
-    survey: str = "wfd",  # wfd, ddf or both
+    survey: str = "wfd",  # key of `DEEP_SHARE`
     seed: int = 0,  # same seed, same pointings
 ) -> Pointings:
     "Directions with three years of visits; ValueError names a survey that is not known."
-    if survey not in ("wfd", "ddf", "both"):
-        raise ValueError(f"survey {survey!r} is not known: choose wfd, ddf or both")
+    check_survey(survey)
     rng = np.random.Generator(np.random.Philox([seed, 0]))
-    deep = np.full(n, survey == "ddf") if survey != "both" else np.arange(n) < round(DDF_SHARE * n)
-    ra, dec = draw_directions(rng, n, deep)
-    pointing, season, night = visit_nights(rng, ra, deep)
-    wide = np.flatnonzero(~deep[pointing])
-    far = np.flatnonzero(deep[pointing])
-    which, mjd, band = wide_visits(rng, pointing[wide], night[wide])
-    which_deep, mjd_deep, band_deep = deep_visits(rng, night[far])
-    which = np.concatenate([wide[which], far[which_deep]])
-    mjd, band = np.concatenate([mjd, mjd_deep]), np.concatenate([band, band_deep])
+    deep = np.arange(n) < round(DEEP_SHARE[survey] * n)
+    single = (np.arange(n) >= n - round(SINGLE_VISIT_SHARE * n)) & (survey == "mixed")
+    ra, dec = draw_directions(rng, n, deep | single)
+    pointing, season, night = visit_nights(rng, ra, deep | single)
+    visits = (
+        (~deep & ~single, lambda of: wide_visits(rng, pointing[of], night[of])),
+        (deep, lambda of: deep_visits(rng, night[of])),
+        (single, lambda of: single_visits(rng, pointing[of], night[of])),
+    )
+    parts = [(of, *make(of)) for of, make in ((np.flatnonzero(kind[pointing]), make) for kind, make in visits) if len(of)]
+    which, mjd, band = (np.concatenate(part) for part in zip(*((of[at], mjd, band) for of, at, mjd, band in parts), strict=True))
     m5 = visit_depths(rng, which, band, deep[pointing[which]])
     return _in_order(ra, dec, deep, pointing[which], mjd, band, m5, season[which])
+
+
+def check_survey(survey: str) -> None:
+    "ValueError for a survey that is not known."
+    if survey not in DEEP_SHARE:
+        raise ValueError(f"survey {survey!r} is not known: choose one of {', '.join(DEEP_SHARE)}")
 
 
 def _in_order(ra, dec, deep, pointing, mjd, band, m5, season):
