@@ -1,4 +1,4 @@
-"""Batches hold what the curves hold: padding is zero, days lead to the right detection, windows are beginnings of curves."""
+"""Batches hold what the curves hold: padding is zero, days lead to the right answer, windows are beginnings of curves."""
 
 from dataclasses import replace
 from functools import partial
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elasticc_hc.augmentation.augmentation import windows_by_days, windows_by_fraction, windows_by_random_day, windows_by_random_detection
-from elasticc_hc.lightcurves.lightcurves import BANDS, DETECTED, SATURATED, LightCurves, process
+from elasticc_hc.lightcurves.lightcurves import BANDS, DETECTED, POLICIES, SATURATED, LightCurves, answering, process
 from elasticc_hc.taxonomy.taxonomy import Taxonomy
 from elasticc_hc.training.dataset import DAYS, LightCurveDataset, batch_loader, fit_preprocessing, positions_at_days
 
@@ -81,7 +81,7 @@ def make(curves, windows=None, keep="alerts"):
 
 
 @settings(deadline=None, max_examples=60)
-@given(curves(), st.sampled_from(["alerts", "all"]))
+@given(curves(), st.sampled_from(tuple(POLICIES)))
 def test_items_are_what_the_curves_say(curves, keep):
     dataset, wanted = make(curves, keep=keep), with_detection(curves, keep)
     assert len(dataset) == len(wanted) and dataset.n_skipped == len(curves) - len(wanted)
@@ -96,9 +96,10 @@ def test_items_are_what_the_curves_say(curves, keep):
 
 
 @settings(deadline=None, max_examples=60)
-@given(curves(), st.integers(1, 7), st.sampled_from([None, 0, 3]), st.integers(0, 5))
-def test_batches_are_the_items_padded_with_zeros(curves, size, seed, epoch):
-    dataset, seen = make(curves), []
+@given(curves(), st.integers(1, 7), st.sampled_from([None, 0, 3]), st.integers(0, 5), st.sampled_from(tuple(POLICIES)))
+def test_batches_are_the_items_padded_with_zeros(curves, size, seed, epoch, keep):
+    dataset, seen = make(curves, keep=keep), []
+    answers = torch.from_numpy(answering(dataset.curves, keep))
     for batch in batch_loader(dataset, size, seed, epoch):
         assert len(batch.item) <= size and batch.series.shape[:2] == batch.detected.shape == (len(batch.item), batch.length.max())
         for row, item in enumerate(batch.item.tolist()):
@@ -107,6 +108,8 @@ def test_batches_are_the_items_padded_with_zeros(curves, size, seed, epoch):
             assert length == len(series)
             assert torch.equal(batch.series[row, :length], series) and not batch.series[row, length:].any()
             assert torch.equal(batch.detected[row, :length], series[:, 1] > 0) and not batch.detected[row, length:].any()
+            assert torch.equal(batch.answers[row, :length], answers[dataset.start[item] :][:length])
+            assert not batch.answers[row, length:].any()
             assert torch.equal(batch.static[row], static) and batch.leaf[row] == leaf
         seen += batch.item.tolist()
     assert sorted(seen) == list(range(len(dataset))), "every item once"
@@ -148,16 +151,21 @@ def test_the_scaling_is_that_of_the_training_set():
 
 
 @settings(deadline=None, max_examples=60)
-@given(curves(), st.lists(st.sampled_from([0, 0.005, 0.01, 1, 3, 30, 512, 1024, 1e6]), min_size=1, max_size=5))
-def test_the_state_of_a_day_is_at_the_last_detection_by_then(curves, days):
-    dataset, wanted = make(curves), with_detection(curves)
+@given(
+    curves(),
+    st.lists(st.sampled_from([0, 0.005, 0.01, 1, 3, 30, 512, 1024, 1e6]), min_size=1, max_size=5),
+    st.sampled_from(tuple(POLICIES)),
+)
+def test_the_state_of_a_day_is_at_the_last_answer_by_then(curves, days, keep):
+    dataset, wanted = make(curves, keep=keep), with_detection(curves, keep)
     positions, days = positions_at_days(dataset, days), sorted(set(days))
     assert positions.shape == (len(wanted), len(days))
     for i in range(len(wanted)):
         start, stop = wanted.offsets[i], wanted.offsets[i + 1]
         seen = [row for row in range(start, stop) if wanted.PHOTFLAG[row] & 4096]
         for j, day in enumerate(days):
-            by_then = [row for row in seen if wanted.MJD[row] - wanted.MJD[seen[0]] <= day]
+            answers = seen if keep == "alerts" else range(seen[0], stop)
+            by_then = [row for row in answers if wanted.MJD[row] - wanted.MJD[seen[0]] <= day]
             assert positions[i, j] == by_then[-1] - start
 
 
@@ -170,26 +178,28 @@ def test_days_that_make_no_sense(days):
 # --- windows ---
 
 TRANSFORMS = {
-    "days": lambda rng: partial(windows_by_days, days=DAYS),
-    "random day": lambda rng: partial(windows_by_random_day, rng=rng),
-    "fraction": lambda rng: partial(windows_by_fraction, rng=rng),
-    "random detection": lambda rng: partial(windows_by_random_detection, rng=rng, per_object=3),
+    "days": lambda rng, keep="alerts": partial(windows_by_days, days=DAYS, keep=keep),
+    "random day": lambda rng, keep="alerts": partial(windows_by_random_day, rng=rng, keep=keep),
+    "fraction": lambda rng, keep="alerts": partial(windows_by_fraction, rng=rng, keep=keep),
+    "random detection": lambda rng, keep="alerts": partial(windows_by_random_detection, rng=rng, per_object=3),
 }
 PER_OBJECT = {"days": len(DAYS), "random day": 1, "fraction": 1, "random detection": 3}
 
 
 @settings(deadline=None, max_examples=60)
-@given(curves(), st.sampled_from(tuple(TRANSFORMS)), st.integers(0, 2**32))
-def test_windows_are_beginnings_that_end_at_a_detection(curves, name, seed):
-    wanted = with_detection(curves)
-    dataset = make(curves, TRANSFORMS[name](np.random.default_rng(seed)))
+@given(curves(), st.sampled_from(tuple(TRANSFORMS)), st.sampled_from(tuple(POLICIES)), st.integers(0, 2**32))
+def test_windows_are_beginnings_that_end_at_an_answer(curves, name, keep, seed):
+    wanted = with_detection(curves, keep)
+    answers = answering(wanted, keep)
+    dataset = make(curves, TRANSFORMS[name](np.random.default_rng(seed), keep), keep)
     assert len(dataset) == PER_OBJECT[name] * len(wanted), "every object has its windows"
     assert len(dataset.static) == len(wanted), "windows share the static features"
     for item in range(len(dataset)):
         owner, length = int(dataset.owner[item]), int(dataset.length[item])
         series, static, leaf = dataset[item]
         full = by_hand(wanted, owner)
-        assert 1 <= length == len(series) <= len(full) and series[-1, 1] == 1
+        assert 1 <= length == len(series) <= len(full) and answers[wanted.offsets[owner] + length - 1]
+        assert series[-1, 1] == 1 or (keep != "alerts" and name != "random detection")
         np.testing.assert_allclose(series, full[:length], rtol=2e-6, atol=1e-6)
         assert torch.equal(static, dataset.static[owner]) and leaf == dataset.leaf[owner]
 

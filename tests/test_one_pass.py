@@ -1,15 +1,18 @@
-"""One pass over a curve says at each detection what cutting the raw curve there, and classifying it alone, says."""
+"""One pass over a curve says at each detection, and on each day, what cutting the raw curve there, and classifying it alone, says."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from elasticc_hc.classification.classifier import HierarchicalClassifier
 from elasticc_hc.conversion.snana_to_parquet import convert
-from elasticc_hc.lightcurves.lightcurves import LightCurves
+from elasticc_hc.lightcurves.lightcurves import POLICIES, LightCurves
 from elasticc_hc.taxonomy.taxonomy import Taxonomy
 from elasticc_hc.training.dataset import SERIES_FEATURES, fit_preprocessing
 from elasticc_hc.training.model import Architecture, Network
@@ -49,17 +52,88 @@ def check(classifier, curves):
     return len(story)
 
 
-@pytest.mark.parametrize("keep", ["alerts", "all"])
+@pytest.mark.parametrize("keep", POLICIES)
 @pytest.mark.parametrize("encoder", ["lstm", "gru"])
 def test_every_detection_of_every_real_object(real, keep, encoder):
     classifier = untrained(real[1], "elasticc2", keep, encoder)
     assert sum(check(classifier, curves) for curves in real) == 1829
 
 
-@pytest.mark.parametrize("keep", ["alerts", "all"])
+@pytest.mark.parametrize("keep", POLICIES)
 def test_every_detection_of_every_sample_object(keep):
     curves = LightCurves.from_parquet(SAMPLE)
     assert check(untrained(curves, "plasticc", keep), curves[::4]) > 2000
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return LightCurves.from_parquet(SAMPLE)
+
+
+@pytest.fixture(scope="module")
+def networks(sample):
+    return {keep: untrained(sample, "plasticc", keep) for keep in POLICIES}
+
+
+@pytest.mark.parametrize("keep", POLICIES)
+@pytest.mark.parametrize("day", [0, 1, 8, 64, 365, 1024])
+def test_the_answer_of_a_day_is_that_of_the_curve_until_then(sample, networks, keep, day):
+    whole = networks[keep].predict(sample, [day]).probabilities
+    cut = networks[keep].predict(sample.select(sample.days <= day), [day, 1e6]).probabilities
+    np.testing.assert_allclose(np.broadcast_to(whole, cut.shape), cut, rtol=0, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(st.one_of(st.floats(0, 1200), st.sampled_from([0.0, 1.0, 8.0])), min_size=1, max_size=6),
+    st.sampled_from(tuple(POLICIES)),
+    st.integers(0, 2**32),
+)
+def test_no_later_observation_changes_an_answer(sample, networks, days, keep, seed):
+    """Each object is cut on a day of its own, or goes on in another way from there."""
+    some = sample[np.random.default_rng(seed).choice(len(sample), 30, replace=False)]
+    until = np.resize(days, len(some))
+    known = some.days <= np.repeat(until, some.counts)
+    rng = np.random.default_rng(seed)
+    other = replace(
+        some,
+        FLUXCAL=np.where(known, some.FLUXCAL, rng.normal(0, 1e4, some.n_obs)).astype(np.float32),
+        PHOTFLAG=np.where(known, some.PHOTFLAG, 4096 * rng.integers(0, 2, some.n_obs)).astype(np.int32),
+    )
+    asked = np.unique(days)
+    of_day = np.arange(len(some)), np.searchsorted(asked, until)
+    whole, cut, changed = (networks[keep].predict(c, asked).probabilities[of_day] for c in (some, some.select(known), other))
+    np.testing.assert_allclose(whole, cut, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(whole, changed, rtol=0, atol=1e-5)
+
+
+def test_answers_after_the_last_detection(sample, networks):
+    """Under `alerts` the last detection speaks for ever, else what follows it is read."""
+    followed = sample.counts + sample.offsets[:-1] - 1 > sample.last_detection
+    assert 50 < followed.sum() < len(sample)
+    for keep, classifier in networks.items():
+        story = classifier.predict_detections(sample).groupby("SNID", sort=False).last()[list(classifier.taxonomy.nodes)]
+        change = np.abs(classifier.predict(sample, [1e6]).probabilities[:, 0] - story.to_numpy()).max(axis=1)
+        assert (change[~followed] < 1e-5).all()
+        assert (change < 1e-5).all() if keep == "alerts" else (change[followed] > 1e-5).all()
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.sampled_from(["alerts", "forced"]), st.integers(0, 40), st.integers(0, 2**32))
+def test_night_by_night_gives_the_answers_of_the_whole_curve(sample, networks, keep, nights, seed):
+    rng, classifier = np.random.default_rng(seed), networks[keep]
+    some = sample[rng.choice(len(sample), 20, replace=False)]
+    night = np.searchsorted(np.sort(rng.uniform(some.MJD.min(), some.MJD.max(), nights)), some.MJD)
+    state, told = classifier.new_state(), []
+    for number in range(nights + 1):
+        part = some.select(night == number)
+        told.append(classifier.update(state, part[part.counts > 0], every=keep == "forced"))
+    answers, nodes = pd.concat(told), list(classifier.taxonomy.nodes)
+    both = classifier.predict_detections(some).merge(answers, on=["SNID", "MJD"], suffixes=("", " streamed"))
+    assert len(both) == some.detected.sum()
+    np.testing.assert_allclose(both[nodes], both[[f"{node} streamed" for node in nodes]], rtol=0, atol=1e-5)
+    newest = answers.groupby("SNID")[nodes].last().loc[some.header["SNID"]]
+    np.testing.assert_allclose(newest, classifier.predict(some, [1e6]).probabilities[:, 0], rtol=0, atol=1e-5)
 
 
 def test_the_classifier_that_comes_with_the_package():

@@ -19,7 +19,7 @@ import pandas as pd
 from fastcore.basics import patch
 from scipy.special import erf
 
-from ..lightcurves.lightcurves import BANDS, DETECTED, TRIGGER, LightCurves, keep_unsaturated, ordered_days
+from ..lightcurves.lightcurves import BANDS, DETECTED, TRIGGER, LightCurves, answering, keep_unsaturated, ordered_days
 from ..lightcurves.statics import best_redshift, known_values
 
 # %% ../../nbs/05_augmentation/02_augmentation.ipynb #cell-006
@@ -29,7 +29,7 @@ class Windows:
 
     curves: LightCurves  # the processed curves that the windows look at
     owner: np.ndarray  # (m,) int64, object of each window
-    length: np.ndarray  # (m,) int64, number of observations, at least 1; the last of them is a detection
+    length: np.ndarray  # (m,) int64, number of observations, at least 1; after the last of them an answer may be read, see `answering`
 
     def __len__(self):
         return len(self.owner)
@@ -43,13 +43,14 @@ def cut(self: Windows) -> LightCurves:
     return pieces.select(position < np.repeat(self.length, pieces.counts))
 
 # %% ../../nbs/05_augmentation/02_augmentation.ipynb #cell-010
-def _ending_at_detections(
+def _ending_at_answers(
     curves: LightCurves,
     owner: np.ndarray,  # (m,) object of each window
     stop: np.ndarray,  # (m,) flat index one past the last observation that may be seen
+    keep: str,  # policy of the processing rules
 ) -> Windows:
-    "Windows that end at the last detection before `stop`; those without a detection are left out."
-    positions = np.flatnonzero(curves.detected)
+    "Windows that end at the last answering observation before `stop`; those without one are left out."
+    positions = np.flatnonzero(answering(curves, keep))
     last = np.append(positions, -1)[np.searchsorted(positions, stop) - 1]
     seen = last >= curves.offsets[owner]
     return Windows(curves, owner[seen], (last - curves.offsets[owner] + 1)[seen])
@@ -68,12 +69,13 @@ def _stop_at(
 def windows_by_days(
     curves: LightCurves,  # processed
     days: Sequence[float],  # days since trigger at which to look, observer frame; a set, see `ordered_days`
+    keep: str = "alerts",  # policy of the processing rules: where windows may end
 ) -> Windows:
     "A window of every object at each of the days, object by object; ValueError for what is no day."
     days = ordered_days(days)
     owner = np.repeat(np.arange(len(curves)), len(days))
     stop = np.stack([_stop_at(curves, day) for day in days], axis=1).ravel()
-    return _ending_at_detections(curves, owner, stop)
+    return _ending_at_answers(curves, owner, stop, keep)
 
 # %% ../../nbs/05_augmentation/02_augmentation.ipynb #cell-017
 def windows_by_random_day(
@@ -81,20 +83,22 @@ def windows_by_random_day(
     rng: np.random.Generator,
     first_day: float = 1.0,  # days since trigger
     last_day: float = 1024.0,  # days since trigger
+    keep: str = "alerts",  # policy of the processing rules: where windows may end
 ) -> Windows:
     "One window of every object, at a day drawn log-uniformly for each."
     days = np.exp(rng.uniform(np.log(first_day), np.log(last_day), len(curves)))
-    return _ending_at_detections(curves, np.arange(len(curves)), _stop_at(curves, days))
+    return _ending_at_answers(curves, np.arange(len(curves)), _stop_at(curves, days), keep)
 
 # %% ../../nbs/05_augmentation/02_augmentation.ipynb #cell-020
 def windows_by_fraction(
     curves: LightCurves,  # processed
     rng: np.random.Generator,
+    keep: str = "alerts",  # policy of the processing rules: where windows may end
 ) -> Windows:
     "One window of every object, with a uniformly drawn fraction of its observations."
     length = np.maximum((rng.uniform(size=len(curves)) * curves.counts).astype(np.int64), 1)
     stop = np.maximum(curves.offsets[:-1] + length, curves.first_detection + 1)
-    return _ending_at_detections(curves, np.arange(len(curves)), np.minimum(stop, curves.offsets[1:]))
+    return _ending_at_answers(curves, np.arange(len(curves)), np.minimum(stop, curves.offsets[1:]), keep)
 
 # %% ../../nbs/05_augmentation/02_augmentation.ipynb #cell-023
 def windows_by_random_detection(

@@ -294,7 +294,7 @@ def predict(
     prior: str | Mapping[str, float] | None = None,  # a name of `prior_names`, or rates at nodes that cover every leaf once
     first_alert: bool = False,  # put the first alert in front of the days, as day 0
 ) -> Predictions:
-    "Probabilities as they were at each day: after the last detection at or before it. Each curve is read once."
+    "Probabilities as they were at each day: after the last observation at or before it that may answer. Each curve is read once."
     _check_curves(curves)
     leave_parent_threads()
     days = ordered_days(days)
@@ -339,7 +339,7 @@ def predict_detections(
     self: HierarchicalClassifier,
     curves: LightCurves,  # raw, as read
 ) -> pd.DataFrame:  # one row per detection: SNID, MJD, day since trigger, a column per node
-    "Probabilities after every detection, which is after every alert."
+    "Probabilities after every detection, which is after every alert, whatever the policy."
     _check_curves(curves)
     leave_parent_threads()
     self.network.eval()
@@ -375,9 +375,10 @@ def update(
     self: HierarchicalClassifier,
     state: State,  # from `new_state`; changed in place
     observations: LightCurves,  # new observations only
+    every: bool = False,  # a row for every new observation since the trigger, not only for detections; not under `alerts`
 ) -> pd.DataFrame:  # one row per new detection: SNID, MJD, day since trigger, a column per node
     "Take new observations in and answer at every new detection; ValueError names an object with observations out of order."
-    return update_state(self, state, observations)
+    return update_state(self, state, observations, every)
 
 # %% ../../nbs/09_classification/02_classifier.ipynb #cell-027
 @patch

@@ -33,7 +33,7 @@ def newest_alert_day(
 
 @dataclass(frozen=True, eq=False)
 class ClassEvolution:
-    "Probabilities of all nodes after each detection of one object."
+    "Probabilities of all nodes after each detection of one object, whatever the policy of the classifier."
 
     source: LSSTSource
     taxonomy: Taxonomy
@@ -54,7 +54,7 @@ class ClassEvolution:
         self,
         day: float,  # days since trigger
     ) -> np.ndarray | None:  # (n_nodes,); None before the first detection and after the newest alert
-        "The probabilities that were valid on a day: those after the last detection at or before it."
+        "The probabilities of a day: those after the last detection at or before it."
         seen = int(np.searchsorted(self.days, day, side="right"))
         return self.probabilities[seen - 1] if seen and day <= self.known_until + DAY_TOLERANCE else None
 

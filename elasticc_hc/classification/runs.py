@@ -243,7 +243,7 @@ def _answers(classifier: HierarchicalClassifier, curves: LightCurves, day: float
 def classify_partition(
     frame: pd.DataFrame,  # (n,) one row per object with nested observations, see `LightCurves.from_nested`
     classifier: HierarchicalClassifier | str | Path,  # or the name of one, or the folder of a run
-    day: float | None = None,  # days since trigger; None: after the last detection
+    day: float | None = None,  # days since trigger; None: the newest answer
     snr: float = DETECTION_SNR,  # where nothing says what was detected
 ) -> pd.DataFrame:  # (n,) under the same index: identifier, class, probability, a column per node
     "Classify the objects of one piece of a catalogue; missing values where nothing was detected. ValueError as `LightCurves.from_nested`."

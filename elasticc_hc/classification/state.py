@@ -63,8 +63,8 @@ def empty_state(
 ) -> State:
     "A state without objects; ValueError where the preprocessing needs to look ahead."
     p, a = classifier.preprocessing, classifier.network.architecture
-    if p.inputs != "asinh" or p.keep != "alerts" or "before_trigger" in p.skip:
-        raise ValueError(f"inputs {p.inputs!r} with keep {p.keep!r}: only a classifier trained on alerts can be updated")
+    if p.inputs != "asinh" or p.keep not in ("alerts", "forced") or "before_trigger" in p.skip:
+        raise ValueError(f"inputs {p.inputs!r} with keep {p.keep!r}: only a classifier that reads alerts or forced can be updated")
     hidden = torch.zeros(0, 2 if a.encoder == "lstm" else 1, a.layers, a.hidden, dtype=dtype)
     none = np.zeros(0)
     snid = pd.Index(none, dtype="string[pyarrow]")
@@ -176,18 +176,20 @@ def _check_times(state: State, curves: LightCurves, rows: np.ndarray) -> None:
         raise ValueError(f"object {snid}: new at MJD {first[i]:.4f}, but seen until {before:.4f} already; send later ones only")
 
 # %% ../../nbs/09_classification/03_state.ipynb #cell-020
-def _detection_table(
+def _answer_table(
     classifier,  # `HierarchicalClassifier`
     shown: LightCurves,
     days: np.ndarray,  # (n_obs,) days since trigger
     logits: torch.Tensor,  # (n_obs, n_nodes)
     before: np.ndarray,  # (n,) detections of each object before these
-) -> pd.DataFrame:  # one row per detection
-    "The calibrated probabilities at every detection."
-    hit, total = np.flatnonzero(shown.detected), np.concatenate([[0], np.cumsum(shown.detected)])
+    every: bool,  # all observations since the trigger, not only the detections
+) -> pd.DataFrame:  # one row per answer
+    "The calibrated probabilities after every detection, or every observation since the trigger."
+    total = np.concatenate([[0], np.cumsum(shown.detected)])
+    seen = total[1:] - np.repeat(total[shown.offsets[:-1]] - before, shown.counts)  # detections of the object so far
+    hit = np.flatnonzero(seen > 0 if every else shown.detected)
     owner = shown.object_index[hit]
-    rank = total[hit + 1] - total[shown.offsets[owner]] + before[owner]
-    phase = torch.from_numpy(days[hit]), torch.from_numpy(rank)
+    phase = torch.from_numpy(days[hit]), torch.from_numpy(seen[hit])
     probabilities = node_probabilities(apply_calibration(logits[hit], classifier.calibration, *phase), classifier.taxonomy)
     table = pd.DataFrame(probabilities.numpy(), columns=list(classifier.taxonomy.nodes))
     table.insert(0, "day", days[hit])
@@ -219,8 +221,11 @@ def update_state(
     classifier,  # `HierarchicalClassifier`
     state: State,  # from `new_state`; changed in place
     observations: LightCurves,  # new observations only; static features are read from the header of objects not seen before
+    every: bool = False,  # a row for every new observation since the trigger, not only for detections; not under `alerts`
 ) -> pd.DataFrame:  # one row per new detection: SNID, MJD, day since trigger, a column per node
     "Take new observations in and answer at every new detection; ValueError names an object with observations out of order."
+    if every and classifier.preprocessing.keep == "alerts":
+        raise ValueError("every=True: a classifier that reads alerts answers at detections only")
     skip = classifier.preprocessing.skip
     curves = observations if "saturated" in skip else observations.select(keep_unsaturated(observations))
     grown, rows = _add_objects(state, curves, classifier)
@@ -233,7 +238,7 @@ def update_state(
     hidden = grown.hidden[rows].float()
     logits = _step_network(classifier.network.eval(), hidden, _statics(grown, rows), _series(shown, days, classifier), shown.offsets)
 
-    table = _detection_table(classifier, shown, days, logits, grown.detections[rows])
+    table = _answer_table(classifier, shown, days, logits, grown.detections[rows], every)
     _store_rows(grown, rows, told, shown, hidden, first)
     vars(state).update(vars(grown))
     return table

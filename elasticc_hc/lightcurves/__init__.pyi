@@ -14,6 +14,7 @@ from .lightcurves import RULES as RULES
 from .lightcurves import SATURATED as SATURATED
 from .lightcurves import TRIGGER as TRIGGER
 from .lightcurves import TYPICAL_ERRORS as TYPICAL_ERRORS
+from .lightcurves import answering as answering
 from .lightcurves import keep_since_last_nondetection as keep_since_last_nondetection
 from .lightcurves import keep_unsaturated as keep_unsaturated
 from .lightcurves import keep_until_last_detection as keep_until_last_detection

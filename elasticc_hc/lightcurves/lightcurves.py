@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BANDS', 'BAND_COLORS', 'BAND_SYMBOLS', 'SATURATED', 'TRIGGER', 'DETECTED', 'NJY_PER_FLUXCAL', 'TYPICAL_ERRORS',
            'OBSERVATION_COLUMNS', 'RULES', 'POLICIES', 'LightCurves', 'ordered_days', 'keep_unsaturated',
-           'keep_since_last_nondetection', 'keep_until_last_detection', 'process', 'thumbnail_svg']
+           'keep_since_last_nondetection', 'keep_until_last_detection', 'process', 'answering', 'thumbnail_svg']
 
 # %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #cell-003
 import warnings
@@ -309,20 +309,12 @@ def with_hosts(
     return replace(self, header=header)
 
 # %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #cell-028
-def _first_at_or_after(
-    positions: np.ndarray,  # ascending flat indices
-    start: np.ndarray,  # (n,) where each object begins
-    stop: np.ndarray,  # (n,) where it ends
-) -> np.ndarray:  # (n,) int64, −1 where there is none
-    "The first of `positions` in `start[i]:stop[i]` for every object."
-    found = np.append(positions, np.iinfo(np.int64).max)[np.searchsorted(positions, start)]
-    return np.where(found < stop, found, -1)
-
-
 @patch(as_prop=True)
 def first_detection(self: LightCurves) -> np.ndarray:
     "Flat index of each object's first detection, (n,); −1 where it has none."
-    return _first_at_or_after(np.flatnonzero(self.detected), self.offsets[:-1], self.offsets[1:])
+    positions = np.flatnonzero(self.detected)
+    found = np.append(positions, self.n_obs)[np.searchsorted(positions, self.offsets[:-1])]
+    return np.where(found < self.offsets[1:], found, -1)
 
 
 @patch(as_prop=True)
@@ -387,24 +379,40 @@ RULES = {
     "before_trigger": keep_since_last_nondetection,
     "after_last_detection": keep_until_last_detection,
 }
-POLICIES = {"alerts": tuple(RULES), "all": ("saturated",)}
+POLICIES = {"alerts": tuple(RULES), "forced": ("saturated", "before_trigger"), "all": ("saturated",)}
+
+
+def _rules_of(keep: str) -> tuple[str, ...]:
+    "The rules of a policy; ValueError names those that there are."
+    if keep not in POLICIES:
+        raise ValueError(f"keep={keep!r}: choose one of {', '.join(POLICIES)}")
+    return POLICIES[keep]
 
 
 def process(
     curves: LightCurves,
-    keep: str = "alerts",  # policy: `alerts` (all three rules) or `all` (only saturated points go)
+    keep: str = "alerts",  # policy: `alerts` (all three rules), `forced` (all since the trigger) or `all` (only saturated points go)
     skip: Sequence[str] = (),  # rules to switch off by name
 ) -> LightCurves:
     "The curves after the processing rules; ValueError names an unknown policy or rule."
-    if keep not in POLICIES:
-        raise ValueError(f"keep={keep!r}: choose one of {', '.join(POLICIES)}")
     unknown = set(skip) - set(RULES)
     if unknown:
         raise ValueError(f"no rule named {', '.join(sorted(unknown))}: the rules are {', '.join(RULES)}")
-    for name in POLICIES[keep]:
+    for name in _rules_of(keep):
         if name not in skip:
             curves = curves.select(RULES[name](curves))
     return curves
+
+# %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #8092a6a3
+def answering(
+    curves: LightCurves,  # processed
+    keep: str = "alerts",  # policy that they were processed with
+) -> np.ndarray:  # (n_obs,) bool
+    "Observations after which an answer may be read: detections under `alerts`, else all from the first detection on."
+    if "after_last_detection" in _rules_of(keep):
+        return curves.detected
+    first = np.where(curves.first_detection < 0, curves.n_obs, curves.first_detection)
+    return np.arange(curves.n_obs) >= np.repeat(first, curves.counts)
 
 # %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #6879760d
 def thumbnail_svg(

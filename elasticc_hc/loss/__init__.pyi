@@ -21,7 +21,9 @@ from .loss import FlatCrossEntropy as FlatCrossEntropy
 from .loss import HierarchicalCrossEntropy as HierarchicalCrossEntropy
 from .loss import NodeLoss as NodeLoss
 from .loss import PhaseAwareCrossEntropy as PhaseAwareCrossEntropy
+from .loss import UNDETECTED_WEIGHT as UNDETECTED_WEIGHT
 from .loss import UnweightedCrossEntropy as UnweightedCrossEntropy
+from .loss import answer_weights as answer_weights
 from .loss import leaf_softmax_logits as leaf_softmax_logits
 from .loss import log_conditionals as log_conditionals
 from .loss import log_probabilities as log_probabilities

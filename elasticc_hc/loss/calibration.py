@@ -37,7 +37,7 @@ def _between(
 
 
 def phase_weights(
-    days: torch.Tensor,  # (…) days from the trigger to the last detection seen
+    days: torch.Tensor,  # (…) days from the trigger to the observation at which the answer is read
     detections: torch.Tensor,  # (…) how many detections have been seen
 ) -> torch.Tensor:  # (…, 1 + n_day_knots + n_detection_knots) float64
     "A constant, then how much of each knot in days and in detections, both on logarithmic axes."
@@ -95,7 +95,7 @@ def calibration_parts(
 # %% ../../nbs/06_loss/03_calibration.ipynb #cell-010
 def temperatures(
     calibration: Calibration,
-    days: torch.Tensor,  # (…) days from the trigger to the last detection seen
+    days: torch.Tensor,  # (…) days from the trigger to the observation at which the answer is read
     detections: torch.Tensor,  # (…) how many detections have been seen
 ) -> torch.Tensor:  # (…, n_nodes) float64, that of the group each node is in
     "The temperature of every node at every phase."
@@ -106,7 +106,7 @@ def temperatures(
 def apply_calibration(
     logits: torch.Tensor,  # (…, n_nodes)
     calibration: Calibration | None,  # None leaves the logits as they are
-    days: torch.Tensor,  # (…) days from the trigger to the last detection seen
+    days: torch.Tensor,  # (…) days from the trigger to the observation at which the answer is read
     detections: torch.Tensor,  # (…) how many detections have been seen
 ) -> torch.Tensor:  # (…, n_nodes)
     "Logits divided by the temperatures, plus the offsets."
@@ -119,7 +119,7 @@ def apply_calibration(
 def fit_calibration(
     logits: torch.Tensor,  # (n, k, n_nodes) of n objects, each asked k times
     leaf: torch.Tensor,  # (n,) int64, node number of the true leaf
-    days: torch.Tensor,  # (n, k) days from the trigger to the last detection seen
+    days: torch.Tensor,  # (n, k) days from the trigger to the observation at which the answer is read
     detections: torch.Tensor,  # (n, k) how many detections have been seen
     taxonomy: Taxonomy,
     penalty: float = 1.0,  # of a log temperature of 1, in units of the surprise of one object

@@ -294,7 +294,7 @@ def fold(
 @patch
 def process_lightcurve(
     self: LSSTSource,
-    keep: str = "alerts",  # policy: `alerts` (all three rules) or `all` (only saturated points go)
+    keep: str = "alerts",  # policy: `alerts` (all three rules), `forced` (all since the trigger) or `all` (only saturated points go)
     skip: Sequence[str] = (),  # rules to switch off: `saturated`, `before_trigger`, `after_last_detection`
 ) -> LSSTSource:
     "The source after the rules; ValueError for an unknown rule or policy, or where a rule needs a trigger and there is none."

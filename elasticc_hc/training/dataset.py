@@ -25,7 +25,7 @@ from fastcore.basics import patch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..augmentation.augmentation import Windows, windows_by_days
-from ..lightcurves.lightcurves import BANDS, LightCurves, process, ordered_days
+from ..lightcurves.lightcurves import BANDS, LightCurves, answering, ordered_days, process
 from ..lightcurves.statics import ENGINEERED_FEATURES, STATIC_COLUMNS, static_features
 from ..taxonomy.taxonomy import Taxonomy
 
@@ -167,7 +167,7 @@ class Preprocessing:
     "All that lies between light curves and tensors; it is stored in the checkpoint."
 
     inputs: str = "asinh"  # form of the inputs: `asinh`, ours, or `oracle`
-    keep: str = "alerts"  # policy of the processing rules: `alerts` or `all`
+    keep: str = "alerts"  # policy of the processing rules: `alerts`, `forced` or `all`
     skip: tuple[str, ...] = ()  # processing rules switched off
     static_columns: tuple[str, ...] = STATIC_COLUMNS  # static features, in order
     mean: tuple[float, ...] = ()  # of each static feature in the training set
@@ -228,6 +228,7 @@ class Batch(NamedTuple):
     static: torch.Tensor  # (B, 2 k) float32
     length: torch.Tensor  # (B,) int64, number of observations
     detected: torch.Tensor  # (B, T) bool, true at detections, false in the padding
+    answers: torch.Tensor  # (B, T) bool, true after which an answer may be read, see `answering`
     leaf: torch.Tensor  # (B,) int64, node index of the true leaf, −1 where unknown
     item: torch.Tensor  # (B,) int64, position in the data set
 
@@ -286,6 +287,7 @@ class LightCurveDataset(Dataset):
         self.owner, self.length = torch.from_numpy(view.owner), torch.from_numpy(view.length)
         self.start = torch.from_numpy(self.curves.offsets[:-1])
         self.values = torch.from_numpy(SERIES_VALUES[preprocessing.inputs](self.curves))
+        self.answers = torch.from_numpy(answering(self.curves, preprocessing.keep))
         self.band = torch.from_numpy(self.curves.BAND)
         self.band_values = torch.from_numpy(BAND_VALUES[preprocessing.inputs]).float()
         self.static = static_tensor(self.curves, preprocessing)
@@ -307,7 +309,8 @@ def padded_batch(
     inside = step < length[:, None]
     rows = torch.where(inside, dataset.start[owner][:, None] + step, 0)
     series = torch.cat([dataset.values[rows], dataset.band_values[dataset.band[rows].long()]], dim=-1) * inside[..., None]
-    return Batch(series, dataset.static[owner], length, series[..., 1] > 0, dataset.leaf[owner], items)
+    answers = dataset.answers[rows] & inside
+    return Batch(series, dataset.static[owner], length, series[..., 1] > 0, answers, dataset.leaf[owner], items)
 
 # %% ../../nbs/08_training/02_dataset.ipynb #cell-021
 @patch
@@ -332,7 +335,8 @@ def positions_at_days(
 ) -> torch.Tensor:  # (n, n_days) int64, index within each curve, days ascending
     "The observation at which the state speaks for each day; ValueError for what is no day."
     days = ordered_days(days)
-    return torch.from_numpy(windows_by_days(dataset.curves, days).length.reshape(len(dataset.curves), len(days)) - 1)
+    length = windows_by_days(dataset.curves, days, dataset.preprocessing.keep).length
+    return torch.from_numpy(length.reshape(len(dataset.curves), len(days)) - 1)
 
 # %% ../../nbs/08_training/02_dataset.ipynb #b8c942e0
 DAY_TOLERANCE = 1e-6  # days, against rounding of MJDs

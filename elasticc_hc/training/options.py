@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from ..augmentation.augmentation import METADATA_PATTERNS
+from ..lightcurves.lightcurves import POLICIES
 from ..lightcurves.statics import ENGINEERED_FEATURES, STATIC_COLUMNS
 
 # %% ../../nbs/08_training/04_options.ipynb #cell-006
@@ -23,11 +24,11 @@ class Options:
 
     encoder: str = "lstm"  # `lstm`, `gru` or `oracle`
     inputs: str = "asinh"  # form of the inputs: `asinh` or `oracle`
-    supervision: str = "dense"  # `dense`: every detection of every object; `window`: one window of each, by fraction
+    supervision: str = "dense"  # `dense`: every answer of every object; `window`: one window of each, by fraction
     hidden: int = 100  # units per recurrent layer
     layers: int = 2  # recurrent layers
     dropout: float = 0.3  # between the layers
-    keep: str = "alerts"  # policy of the processing rules: `alerts` or `all`
+    keep: str = "alerts"  # policy of the processing rules: `alerts`, `forced` or `all`; says where answers are read as well
     static_columns: tuple[str, ...] = STATIC_COLUMNS  # static features
     static_dropout: float = 0.05  # chance that a static feature of an object is hidden in a batch
     blackout: float = 0.0  # chance that all static features of an object are hidden in a batch
@@ -80,8 +81,8 @@ PRESETS = {
     "lstm": Options(),
     "gru": Options(encoder="gru"),
     "default": Options(
-        noise_depth=0.7, drop_share=0.4, first_alert_share=0.5, blackout=0.2, hide_host_magnitudes=0.1, hide_second_host=0.1,
-        hide_specz=0.1, hide_all_but_photoz=0.1, epochs=80,
+        keep="forced", noise_depth=0.7, drop_share=0.4, first_alert_share=0.5, blackout=0.2, hide_host_magnitudes=0.1,
+        hide_second_host=0.1, hide_specz=0.1, hide_all_but_photoz=0.1, epochs=80,
     ),
     "oracle": Options(
         encoder="oracle", inputs="oracle", supervision="window", keep="all", static_columns=ORACLE_STATICS, dropout=0.0,
@@ -92,7 +93,7 @@ PRESETS = {
 # %% ../../nbs/08_training/04_options.ipynb #cell-010
 OPTION_CHOICES = {
     "encoder": ("lstm", "gru", "oracle"), "inputs": ("asinh", "oracle"), "supervision": ("dense", "window"),
-    "keep": ("alerts", "all"), "schedule": ("one_cycle", "decay"), "precision": ("float32", "bfloat16"),
+    "keep": tuple(POLICIES), "schedule": ("one_cycle", "decay"), "precision": ("float32", "bfloat16"),
 }  # fmt: skip
 
 
