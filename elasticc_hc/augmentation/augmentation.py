@@ -259,7 +259,8 @@ METADATA_PATTERNS = {
     "hide_host_magnitudes": r"HOSTGAL2?_MAG(ERR)?_\w",
     "hide_second_host": r"HOSTGAL2_\w+",
     "hide_specz": r"HOSTGAL2?_SPECZ(_ERR)?|REDSHIFT_(FINAL|HELIO)(_ERR)?",
-    "hide_all_but_photoz": r"(?!HOSTGAL_PHOTOZ(_ERR)?$).*",
+    "hide_all_but_position": r"(?!.*_flag$).*",
+    "hide_all_but_photoz": r"(?!HOSTGAL_PHOTOZ$|.*_flag$).*",
 }  # training option: columns that are hidden
 
 

@@ -33,8 +33,7 @@ from .explosions import temperature_track as temperature_track
 from .explosions import visible_days as visible_days
 from .hosts import APERTURE as APERTURE
 from .hosts import COADD_DEPTH as COADD_DEPTH
-from .hosts import FLOOR_REDSHIFT as FLOOR_REDSHIFT
-from .hosts import FLOOR_SHARE as FLOOR_SHARE
+from .hosts import ESTIMATE_ERRORS as ESTIMATE_ERRORS
 from .hosts import HostProfile as HostProfile
 from .hosts import Hosts as Hosts
 from .hosts import IMAGE_ZERO_POINT as IMAGE_ZERO_POINT

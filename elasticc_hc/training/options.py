@@ -35,7 +35,8 @@ class Options:
     hide_host_magnitudes: float = 0.0  # instead, chance that the magnitudes of its hosts are hidden, see `METADATA_PATTERNS`
     hide_second_host: float = 0.0  # or all of the second host
     hide_specz: float = 0.0  # or spectroscopic redshifts and those taken from them
-    hide_all_but_photoz: float = 0.0  # or all but the photometric redshift of the host
+    hide_all_but_position: float = 0.0  # or all but the flags of the position, as in an alert of Rubin
+    hide_all_but_photoz: float = 0.0  # or all but these flags and the photometric redshift of the host
     noise_depth: float = 0.0  # variants: magnitudes by which the sky may be brighter
     drop_share: float = 0.0  # variants: largest share of an object's observations to lose
     redshift_spread: float = 0.0  # variants: standard deviation of ln (1 + z′)/(1 + z)
@@ -81,8 +82,8 @@ PRESETS = {
     "lstm": Options(),
     "gru": Options(encoder="gru"),
     "default": Options(
-        keep="forced", noise_depth=0.7, drop_share=0.4, first_alert_share=0.5, blackout=0.2, hide_host_magnitudes=0.1,
-        hide_second_host=0.1, hide_specz=0.1, hide_all_but_photoz=0.1, epochs=80,
+        keep="forced", noise_depth=0.7, drop_share=0.4, first_alert_share=0.5, blackout=0.15, hide_host_magnitudes=0.1,
+        hide_second_host=0.05, hide_specz=0.1, hide_all_but_position=0.1, hide_all_but_photoz=0.1, epochs=80,
     ),
     "oracle": Options(
         encoder="oracle", inputs="oracle", supervision="window", keep="all", static_columns=ORACLE_STATICS, dropout=0.0,
