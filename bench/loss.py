@@ -67,7 +67,7 @@ def share_of_a_step(taxonomy: Taxonomy, repeats: int) -> dict:
         start = time.perf_counter()
         trainer.step(batch)
         whole.append(time.perf_counter() - start)
-        rows, _ = batch.detected.nonzero(as_tuple=True)
+        rows, _ = batch.answers.nonzero(as_tuple=True)
         logits = torch.randn(len(rows), len(taxonomy.nodes), requires_grad=True)
         alone += seconds(trainer.loss, logits, batch.leaf[rows], 1)
     step, loss = sum(sorted(whole)[1:-1]), sum(sorted(alone)[1:-1])

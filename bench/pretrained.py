@@ -36,8 +36,8 @@ ABOUT = {
     },
     "synthetic": {
         "data": (
-            "Synthetic ELAsTiCC2-format data of this package's own simulator: 32 models, 4,000 objects of each of the 19 leaves, wide"
-            " survey, seed 11."
+            "Synthetic objects of this package's own simulator: 32 models, as many of each of the 19 leaves; the survey `mixed` to learn"
+            " from and to calibrate with, the wide survey to test."
         ),
         "limits": (
             "Learned from this package's simulator, not from ELAsTiCC 2 and not from the sky. The table of real objects and the"
@@ -103,14 +103,19 @@ def card(name: str, run: Path, test: LightCurves, calibrated_with_folds: bool = 
     weights = sum(parameter.numel() for parameter in classifier.network.parameters())
     out_of_fold = calibrated_with_folds or (run / "out_of_fold.parquet").is_file()
     folds = "out of fold, with all training objects" if out_of_fold else "with the objects held out"
+    learned, chosen = (f"{objects[name]:,} objects" for name in ("train", "validation"))
+    split = f"Split by a hash of the SNID: {learned} to learn from, {chosen} to choose the best epoch by, {n_test:,} to test."
+    if "simulated_per_leaf" in description["data"]:
+        split = (
+            f"{learned} to learn from, new in every epoch; {chosen} of another seed to choose the best by, {n_test:,} of a third to test."
+        )
     parts = (
         f"# {name}",
         f'`HierarchicalClassifier.from_pretrained("{name}")`: {len(classifier.taxonomy.leaves)} leaves, {options["encoder"].upper()} of'
         f" {options['layers']} × {options['hidden']} units, {weights:,} weights. Written {date.today().isoformat()}.",
         "## Data and split",
-        f"{about['data']} Split by a hash of the SNID: {objects['train']:,} objects to learn from, {objects['validation']:,} to choose the"
-        f" best epoch by, {n_test:,} to test. Fingerprint of the training objects: `{description['data']['train']}`. Seed"
-        f" {options['seed']}, at most {options['epochs']} epochs. Calibrated {folds}.",
+        f"{about['data']} {split} Fingerprint of the training objects: `{description['data']['train']}`. Seed {options['seed']}, at most"
+        f" {options['epochs']} epochs. Calibrated {folds}.",
         "## Numbers on test objects, by day since trigger",
         rows(by_day),
         f"Leaf macro F1 when static features are hidden:\n\n{rows(hidden)}",

@@ -56,8 +56,9 @@ def padded(dataset: LightCurveDataset, size: int) -> list:
     def stretch(block: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.pad(block, (0, 0) * (block.dim() - 2) + (0, longest - block.shape[1]))
 
+    ragged = ("series", "detected", "answers")
     loaded = [dataset.__getitems__(part) for part in parts]
-    return [batch._replace(series=stretch(batch.series), detected=stretch(batch.detected)) for batch in loaded]
+    return [batch._replace(**{name: stretch(getattr(batch, name)) for name in ragged}) for batch in loaded]
 
 
 def plain(network: torch.nn.Module) -> torch.nn.Module:
