@@ -105,8 +105,9 @@ def scores(classifier: HierarchicalClassifier, curves: LightCurves, prior: str) 
 
 
 def report(classifier, name: str, label: str, curves: LightCurves) -> None:
+    priors = ("training", "uniform", "elasticc2") if classifier.taxonomy.name == "elasticc2" else ("training", "uniform")
     for metadata, pattern in HIDDEN.items():
-        for prior in ("training", "uniform"):
+        for prior in priors:
             for row in scores(classifier, hidden(curves, pattern), prior):
                 print(json.dumps({"classifier": name, "set": label, "metadata": metadata, "prior": prior} | row), flush=True)
 

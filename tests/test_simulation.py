@@ -280,7 +280,8 @@ def test_one_function_and_one_row_make_another_model(tmp_path, monkeypatch):
     monkeypatch.setitem(MODELS, "LRN", Model("LRN", 48, red_nova, 1, (0.001, 0.05), core_collapse_rate, "exponential"))
     assert simulator.simulate(tmp_path / "out", 5, models=["LRN"])["LRN"]["objects"] == 5
     with files(tmp_path / "out", "LRN", "HEAD") as head:
-        assert (head[1].data["SIM_REDSHIFT_CMB"] < 0.05).all() and (head[1].data["SIM_TYPE_INDEX"] == 48).all()
+        near = head[1].data["SIM_REDSHIFT_CMB"] < 0.054  # 0.05, and peculiar velocities
+        assert near.all() and (head[1].data["SIM_TYPE_INDEX"] == 48).all()
 
 
 def test_natural_balance(tmp_path):
