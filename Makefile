@@ -42,9 +42,9 @@ REAL      := demo/elasticc2
 LARGE     := demo/benchmark
 TRAINING_CODE := $(wildcard $(patsubst %,elasticc_hc/%/*.py,taxonomy lightcurves augmentation loss training))
 
-# $(call split,FILES,FOLDER)   $(call train,FOLDER,TAXONOMY)   $(call show,FOLDER,GIFS)
+# $(call split,FILES,FOLDER)   $(call train,FOLDER,TAXONOMY,OPTIONS)   $(call show,FOLDER,GIFS)
 split = $(HC) combine $(1) --out $(2)/split --test-fraction 0.3 --seed 0 --overwrite
-train = $(HC) train $(1)/split/train.parquet --out $(1)/run --taxonomy $(2) --preset default --seed 0 --overwrite
+train = $(HC) train $(1)/split/train.parquet --out $(1)/run --taxonomy $(2) --preset default --seed 0 --overwrite $(3)
 define show
 	$(HC) evaluate $(1)/run $(1)/split/test.parquet --out $(1)/results --overwrite
 	$(HC) animate $(1)/results --out $(2) --overwrite
@@ -60,7 +60,7 @@ demo: $(REAL)/trained
 endif
 
 $(SYNTHETIC)/trained: $(SYNTHETIC)/split/train.parquet $(TRAINING_CODE)
-	$(call train,$(SYNTHETIC),elasticc2)
+	$(call train,$(SYNTHETIC),elasticc2,--epochs 50)
 	@touch $@
 
 $(SYNTHETIC)/split/train.parquet: $(SYNTHETIC)/converted/conversion.json

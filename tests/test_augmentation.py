@@ -69,8 +69,11 @@ def test_an_ended_history_is_a_beginning_of_the_whole_one(made, seed, share):
         assert mine in (options[:1] if ended.known_until[i] - ended.trigger_mjd[i] <= 0.5 else options)
 
 
+N_PATTERNS = len(METADATA_PATTERNS)
+
+
 @settings(deadline=None)
-@given(SEEDS, st.lists(st.floats(0, 0.2), min_size=5, max_size=5))
+@given(SEEDS, st.lists(st.floats(0, 1 / N_PATTERNS), min_size=N_PATTERNS, max_size=N_PATTERNS))
 def test_each_object_hides_one_pattern_or_none(seed, chances):
     names = [*STATIC_COLUMNS, "HOSTGAL2_PHOTOZ", "HOSTGAL2_MAG_r"]
     k, patterns = len(names), torch.from_numpy(hidden_columns(names))
