@@ -5,7 +5,8 @@
     elasticc-hc convert one train; elasticc-hc convert two test
     elasticc-hc combine train/*.parquet --out split --test-fraction 0.02
     elasticc-hc combine test/*.parquet --out fresh --test-fraction 0.98
-    elasticc-hc train split/train.parquet --out run --preset default --epochs 25
+    echo "keep: alerts" > alerts.yaml
+    elasticc-hc train split/train.parquet --out run --options alerts.yaml --epochs 25
     elasticc-hc evaluate run fresh/test.parquet --out results
     python bench/difficulty.py results --per-model 1500 --epochs 25
 
