@@ -61,6 +61,7 @@ from .hosts import TRUTH_COLUMNS as TRUTH_COLUMNS
 from .hosts import UNLIKE as UNLIKE
 from .hosts import UNRELATED_REDSHIFT as UNRELATED_REDSHIFT
 from .hosts import UNRELATED_SHARE as UNRELATED_SHARE
+from .hosts import UNTILTED_MASS as UNTILTED_MASS
 from .hosts import catalogued_redshifts as catalogued_redshifts
 from .hosts import detection_times as detection_times
 from .hosts import directional_radius as directional_radius

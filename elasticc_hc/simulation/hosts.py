@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['PROFILES', 'MASS_REDSHIFT', 'MASS_GROWTH', 'MASS_TO_LIGHT', 'SUN_R', 'NUV_OF_UNIT_RATE', 'QUIET_DEX', 'QUIET_SPREAD',
-           'METALS_OF_MASS', 'UNLIKE', 'UNRELATED_SHARE', 'UNRELATED_REDSHIFT', 'APERTURE', 'COADD_DEPTH',
-           'NO_DETECTION', 'NEIGHBOURS', 'ESTIMATE_ERRORS', 'SPECTRA_OF_SHALLOW_FIELDS', 'TRUTH_COLUMNS', 'LIGHT_KM_S',
-           'PECULIAR_KM_S', 'SOLAR_MOTION', 'MOST_ERROR', 'SECOND_HOST', 'MEDIAN_DEPTH', 'PSF_SIGMA', 'SKY_NOISE',
-           'IMAGE_ZERO_POINT', 'HostProfile', 'Hosts', 'star_formation', 'galaxy_magnitudes', 'catalogued_redshifts',
-           'draw_hosts', 'directional_radius', 'surface_brightness', 'magnitude_errors', 'photometric_redshifts',
-           'redshift_quantiles', 'redshift_width', 'has_spectrum', 'model_columns', 'solar_velocity',
-           'measured_redshifts', 'to_heliocentric', 'host_columns', 'host_header_columns', 'header_columns',
-           'detection_times', 'photometry']
+           'METALS_OF_MASS', 'UNTILTED_MASS', 'UNLIKE', 'UNRELATED_SHARE', 'UNRELATED_REDSHIFT', 'APERTURE',
+           'COADD_DEPTH', 'NO_DETECTION', 'NEIGHBOURS', 'ESTIMATE_ERRORS', 'SPECTRA_OF_SHALLOW_FIELDS', 'TRUTH_COLUMNS',
+           'LIGHT_KM_S', 'PECULIAR_KM_S', 'SOLAR_MOTION', 'MOST_ERROR', 'SECOND_HOST', 'MEDIAN_DEPTH', 'PSF_SIGMA',
+           'SKY_NOISE', 'IMAGE_ZERO_POINT', 'HostProfile', 'Hosts', 'star_formation', 'galaxy_magnitudes',
+           'catalogued_redshifts', 'draw_hosts', 'directional_radius', 'surface_brightness', 'magnitude_errors',
+           'photometric_redshifts', 'redshift_quantiles', 'redshift_width', 'has_spectrum', 'model_columns',
+           'solar_velocity', 'measured_redshifts', 'to_heliocentric', 'host_columns', 'host_header_columns',
+           'header_columns', 'detection_times', 'photometry']
 
 # %% ../../nbs/07_simulation/10_hosts.ipynb #cell-003
 from dataclasses import dataclass
@@ -99,7 +99,7 @@ def galaxy_magnitudes(
     rate = star_formation(rng, z, log_mass, quiet)
     old = SUN_R - 2.5 * (log_mass - MASS_TO_LIGHT)
     young = NUV_OF_UNIT_RATE - 2.5 * rate
-    tilts = rng.normal(METALS_OF_MASS * (log_mass - 7.84), 1), rng.normal(0, 1, n)
+    tilts = rng.normal(METALS_OF_MASS * (log_mass - UNTILTED_MASS), 1), rng.normal(0, 1, n)
     lights = []
     for kind, absolute, tilt in zip(GALAXY_SPECTRA, (old, young), tilts, strict=True):
         table = at_redshift(galaxy_table(kind), z)
@@ -107,7 +107,7 @@ def galaxy_magnitudes(
     return per_ln * np.logaddexp(*lights) + distance_modulus(z)[:, None] + rng.normal(0, UNLIKE, (n, 6))
 
 
-METALS_OF_MASS = 0.29  # tilt of the old stars' spectrum per dex of mass: heavier galaxies are richer in metals and redder
+METALS_OF_MASS, UNTILTED_MASS = 0.29, 7.84  # tilt of the old stars' spectrum per dex of mass above this log10 mass, by metallicity
 UNLIKE = 0.025  # mag, in each passband: what two spectra do not describe
 
 

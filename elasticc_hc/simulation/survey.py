@@ -219,7 +219,7 @@ def single_visits(
     pointing: np.ndarray,  # (n,) pointing of each night
     night: np.ndarray,  # (n,) MJD
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # index of the night, MJD and band, one entry per visit
-    "Visits of a deep field as alerts tell of them: each alone, filter after filter, for some weeks."
+    "Visits of a deep field as in alerts: not co-added, filter after filter, for some weeks."
     first = np.searchsorted(pointing, pointing)
     counts = np.bincount(pointing, minlength=1)[pointing]
     start = night[first + (rng.uniform(size=pointing.max(initial=0) + 1)[pointing] * counts).astype(int)]
