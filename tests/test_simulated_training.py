@@ -15,7 +15,8 @@ import pytest
 from elasticc_hc.conversion.parallel import process_pool
 from elasticc_hc.conversion.schema import is_leak
 from elasticc_hc.lightcurves.lightcurves import OBSERVATION_COLUMNS
-from elasticc_hc.simulation.training_objects import SimulatedObjects, objects_of_models
+from elasticc_hc.simulation import simulator
+from elasticc_hc.simulation.training_objects import SimulatedObjects, objects_of_models, simulate_table
 from elasticc_hc.taxonomy.taxonomy import Taxonomy
 
 COMMAND = Path(sys.executable).parent / "elasticc-hc"
@@ -109,3 +110,21 @@ def test_a_killed_training_takes_its_processes_along(training):
 def test_one_process_beside_this_one():
     with process_pool(1, beside=True) as (pool, at_once):
         assert at_once == 1 and pool.submit(os.getpid).result() != os.getpid()
+
+
+@pytest.mark.parametrize("empty", [(0,), (1,), (0, 1, 2), (0, 2, 4)])
+@pytest.mark.parametrize("model", ["KN_B19", "RRL"])
+def test_chunks_without_a_detected_object_are_passed_over(monkeypatch, tmp_path, model, empty):
+    """In tables and in files: the objects of the other chunks, as many as were asked for."""
+    real, numbers = simulator.simulate_chunk, []
+
+    def sometimes_empty(chosen, sky, number, *options):
+        numbers.append(number)
+        chunk = real(chosen, sky, number - sum(k < number for k in empty), *options)
+        few = simulator._slice_chunk(chunk, 3)
+        return simulator._slice_chunk(few, 0) if number in empty else few
+
+    monkeypatch.setattr(simulator, "simulate_chunk", sometimes_empty)
+    table = simulate_table(model, 8, 5)
+    assert table.num_rows == 8 and len(set(table["SNID"].to_pylist())) == 8 and set(empty) < set(numbers)
+    assert simulator.simulate(tmp_path / "out", 8, models=[model])[model]["objects"] == 8
