@@ -14,9 +14,11 @@ from .augmentation import add_noise as add_noise
 from .augmentation import as_alert_history as as_alert_history
 from .augmentation import compose as compose
 from .augmentation import detection_probability as detection_probability
+from .augmentation import draw_hidden as draw_hidden
 from .augmentation import drop_bands as drop_bands
 from .augmentation import drop_observations as drop_observations
 from .augmentation import hidden_columns as hidden_columns
+from .augmentation import luminosity_distance as luminosity_distance
 from .augmentation import scatter_photoz as scatter_photoz
 from .augmentation import shift_redshift as shift_redshift
 from .augmentation import windows_by_days as windows_by_days

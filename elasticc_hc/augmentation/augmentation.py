@@ -6,7 +6,8 @@
 __all__ = ['HALF_DETECTED_SNR', 'DETECTION_WIDTH', 'REDSHIFT_COLUMNS', 'REDSHIFT_ORDER', 'FORCED_FROM_DAY', 'FORCED_AFTER_DAYS',
            'METADATA_PATTERNS', 'Windows', 'windows_by_days', 'windows_by_random_day', 'windows_by_fraction',
            'windows_by_random_detection', 'detection_probability', 'add_noise', 'drop_observations', 'drop_bands',
-           'shift_redshift', 'scatter_photoz', 'as_alert_history', 'hidden_columns', 'compose']
+           'luminosity_distance', 'shift_redshift', 'scatter_photoz', 'as_alert_history', 'hidden_columns',
+           'draw_hidden', 'compose']
 
 # %% ../../nbs/05_augmentation/02_augmentation.ipynb #cell-003
 import re
@@ -16,6 +17,7 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
+import torch
 from fastcore.basics import patch
 from scipy.special import erf
 
@@ -181,6 +183,13 @@ def _distance_grid() -> tuple[np.ndarray, np.ndarray]:
     grid = np.geomspace(1e-4, 8, 400)
     return np.log1p(grid), np.log(Planck18.luminosity_distance(grid).value)
 
+
+def luminosity_distance(
+    z: np.ndarray,  # (…) redshift above 0, NaN where unknown
+) -> np.ndarray:  # (…) Mpc
+    "Luminosity distance (Planck 2018)."
+    return np.exp(np.interp(np.log1p(z), *_distance_grid()))
+
 # %% ../../nbs/05_augmentation/02_augmentation.ipynb #cell-038
 def shift_redshift(
     curves: LightCurves,  # raw
@@ -192,8 +201,7 @@ def shift_redshift(
     stretch = np.exp(spread * np.clip(rng.normal(size=len(curves)), -2, 2))
     stretch = np.where(np.isfinite(z), np.maximum(stretch, 1.002 / (1 + np.nan_to_num(z))), 1.0)
     moved = (1 + z) * stretch - 1
-    distance = [np.exp(np.interp(np.log1p(value), *_distance_grid())) for value in (z, moved)]
-    ratio = np.where(np.isfinite(z), (distance[0] / distance[1]) ** 2 * stretch, 1.0)
+    ratio = np.where(np.isfinite(z), (luminosity_distance(z) / luminosity_distance(moved)) ** 2 * stretch, 1.0)
     owner, trigger = curves.object_index, np.nan_to_num(curves.trigger_mjd)
     scale = ratio[owner]
     error = curves.FLUXCALERR * np.maximum(scale, 1.0)
@@ -258,6 +266,7 @@ METADATA_PATTERNS = {
     "blackout": r".*",
     "hide_host_magnitudes": r"HOSTGAL2?_MAG(ERR)?_\w",
     "hide_second_host": r"HOSTGAL2_\w+",
+    "hide_hosts": r"HOSTGAL2?_\w+|REDSHIFT_\w+",
     "hide_specz": r"HOSTGAL2?_SPECZ(_ERR)?|REDSHIFT_(FINAL|HELIO)(_ERR)?",
     "hide_all_but_position": r"(?!.*_flag$).*",
     "hide_all_but_photoz": r"(?!HOSTGAL_PHOTOZ$|.*_flag$).*",
@@ -270,6 +279,21 @@ def hidden_columns(
     "Which of the static features each pattern hides."
     hidden = [[re.fullmatch(pattern, name) is not None for name in static_columns] for pattern in METADATA_PATTERNS.values()]
     return np.array(hidden, bool).reshape(len(METADATA_PATTERNS), len(static_columns))
+
+# %% ../../nbs/05_augmentation/02_augmentation.ipynb #8ecad5ff
+def draw_hidden(
+    n: int,  # objects
+    probability: float,  # chance of each feature of each object to be hidden
+    patterns: torch.Tensor,  # (p, k) bool, features that each pattern hides
+    chances: torch.Tensor,  # (p,) chance of each pattern; of an object one is hidden, or none
+    generator: torch.Generator,
+) -> torch.Tensor:  # (n, k) bool
+    "Static features to hide, drawn for each object."
+    hidden = torch.rand(n, patterns.shape[1], generator=generator) < probability
+    if chances.sum() > 0:
+        drawn = torch.rand(n, generator=generator)[:, None] >= chances.cumsum(0)
+        hidden |= torch.cat([patterns, torch.zeros_like(patterns[:1])])[drawn.sum(dim=1)]
+    return hidden
 
 # %% ../../nbs/05_augmentation/02_augmentation.ipynb #cell-044
 def compose(

@@ -28,7 +28,8 @@ from ..loss.calibration import leaf_prior, prior_from_counts, shift_prior
 from ..loss.loss import node_counts, node_probabilities
 from ..taxonomy.taxonomy import Taxonomy
 from ..training.dataset import DAYS, LightCurveDataset, Preprocessing, batch_loader, known_leaves, positions_at_days, reached_days
-from ..training.model import Network, leave_parent_threads, load_checkpoint, logits_at, predict_logits
+from ..training.model import Network, leave_parent_threads, load_checkpoint, logits_at, predict_logits, update_checkpoint
+from ..training.trees import BoostedTrees, feature_table, load_trees
 
 # %% ../../nbs/09_classification/02_classifier.ipynb #cell-006
 def day_name(
@@ -191,7 +192,7 @@ PRETRAINED = files("elasticc_hc") / "pretrained"
 
 @dataclass(frozen=True, eq=False)
 class HierarchicalClassifier:
-    "A trained network with the taxonomy and the preprocessing it was trained with."
+    "A trained network, and boosted trees where there are some, with the taxonomy and the preprocessing they were trained with."
 
     network: Network
     taxonomy: Taxonomy
@@ -199,6 +200,7 @@ class HierarchicalClassifier:
     calibration: Calibration | None = None  # None: probabilities as the network gives them
     class_prior: np.ndarray | None = None  # (n_leaves,) class mix that the probabilities stand for, None where unknown
     description: Mapping = field(default_factory=dict)  # of the checkpoint: options, objects, data, versions
+    trees: BoostedTrees | None = None  # that answer together with the network
 
     @classmethod
     def load(
@@ -214,7 +216,7 @@ class HierarchicalClassifier:
             raise ValueError(f"{folder}: the tree {taxonomy.name} with root {taxonomy.nodes[0]} has {size}; they do not fit")
         parts = calibration_parts(description.get("calibration"), taxonomy)
         preprocessing = Preprocessing.from_dict(description["preprocessing"])
-        return cls(network, taxonomy, preprocessing, *parts, description)
+        return cls(network, taxonomy, preprocessing, *parts, description, load_trees(folder, description, taxonomy))
 
     @classmethod
     def from_pretrained(cls, name: str = "plasticc") -> "HierarchicalClassifier":
@@ -249,7 +251,7 @@ class HierarchicalClassifier:
         trained += [f"data {about['data']['train']}"] if "data" in about else []
         trained += [f"epoch {about['epoch'] + 1} chosen"] if "epoch" in about else []
         rows = {
-            "network": f"{self.network.architecture.encoder}, {size:,} weights",
+            "network": f"{self.network.architecture.encoder}, {size:,} weights{'' if self.trees is None else ', and boosted trees'}",
             "taxonomy": f"{self.taxonomy.name}, {len(self.taxonomy.leaves)} leaves: {', '.join(self.taxonomy.leaves)}",
             "trained on": "; ".join(trained) or "not recorded",
             "trained": f"{about.get('date', 'date not recorded')}, elasticc_hc {versions.get('elasticc_hc', 'unknown')}",
@@ -318,8 +320,10 @@ def _probabilities(
 ) -> np.ndarray:  # (n, n_days, n_nodes) float32
     "Calibrated probabilities of all nodes at each day."
     positions = positions_at_days(dataset, days)
+    trees = self.trees and self.trees.answers_at(dataset, positions)
     logits = predict_logits(self.network, batch_loader(dataset), positions)
-    probabilities = node_probabilities(apply_calibration(logits, self.calibration, *_phases(dataset, positions)), self.taxonomy).numpy()
+    logits = apply_calibration(logits, self.calibration, *_phases(dataset, positions), self.taxonomy, trees)
+    probabilities = node_probabilities(logits, self.taxonomy).numpy()
     return probabilities if rates is None else shift_prior(probabilities, self.class_prior, rates, self.taxonomy)
 
 
@@ -347,12 +351,13 @@ def predict_detections(
     seen = dataset.curves.select(dataset.curves.detected)
     probabilities = torch.empty(seen.n_obs, len(self.taxonomy.nodes), dtype=torch.float32)
     first = torch.from_numpy(seen.offsets[:-1])
+    trees = self.trees and self.trees.log_probabilities(feature_table(dataset, np.flatnonzero(dataset.curves.detected)))
     for batch in batch_loader(dataset):
         rows, steps = batch.detected.nonzero(as_tuple=True)
         rank = batch.detected.cumsum(dim=1)[rows, steps] - 1
         place = first[batch.item[rows]] + rank
-        phase = torch.from_numpy(seen.days)[place], rank + 1
-        logits = apply_calibration(logits_at(self.network, batch, rows, steps), self.calibration, *phase)
+        known = torch.from_numpy(seen.days)[place], rank + 1, self.taxonomy, None if trees is None else trees[place]
+        logits = apply_calibration(logits_at(self.network, batch, rows, steps), self.calibration, *known)
         probabilities[place] = node_probabilities(logits, self.taxonomy)
     table = pd.DataFrame(probabilities.numpy(), columns=list(self.taxonomy.nodes))
     table.insert(0, "day", seen.days)
@@ -386,14 +391,16 @@ def _evidence(
     self: HierarchicalClassifier,
     curves: LightCurves,  # raw, with `ELASTICC_class`, not among the training objects
     days: Sequence[float],  # days since trigger
-) -> tuple[torch.Tensor, ...]:  # logits (n, n_days, n_nodes), leaves (n,), days, detections and whether reached (n, n_days)
-    "What this network said of objects whose class is known, when, and after how many detections; objects that have reached a day."
+) -> dict[str, torch.Tensor]:  # (n, …), as `fit_calibration` names them
+    "What this classifier says of objects whose class is known, when, and after how many detections; objects that have reached a day."
     dataset = LightCurveDataset(curves, self.preprocessing)
     truth = torch.from_numpy(known_leaves(dataset.curves, self.taxonomy))
     positions, reached = positions_at_days(dataset, days), torch.from_numpy(reached_days(dataset.curves, ordered_days(days)))
     known = (truth >= 0) & reached.any(dim=1)
-    logits = predict_logits(self.network, batch_loader(dataset), positions)
-    return logits[known], truth[known], *(phase[known] for phase in _phases(dataset, positions)), reached[known]
+    days, detections = _phases(dataset, positions)
+    found = {"logits": predict_logits(self.network, batch_loader(dataset), positions), "leaf": truth, "days": days,
+             "detections": detections, "reached": reached, "trees": self.trees and self.trees.answers_at(dataset, positions)}  # fmt: skip
+    return {name: part[known] for name, part in found.items() if part is not None}
 
 
 @patch
@@ -406,11 +413,10 @@ def calibrate(
 ) -> HierarchicalClassifier:
     "The same classifier with temperatures and offsets fitted to these objects; ValueError where none has a label and a detection."
     parts = [which._evidence(objects, days) for which, objects in ((self, curves), *others)]
-    evidence = [torch.cat(part) for part in zip(*parts, strict=True)]
-    if not len(evidence[0]):
+    evidence = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    if not len(evidence["leaf"]):
         raise ValueError(f"none of the {len(curves):,} objects has a detection and a known class: nothing to calibrate with")
-    *evidence, reached = evidence
-    return replace(self, calibration=fit_calibration(*evidence, self.taxonomy, offset_penalty=offset_penalty, reached=reached))
+    return replace(self, calibration=fit_calibration(**evidence, taxonomy=self.taxonomy, offset_penalty=offset_penalty))
 
 
 @patch
@@ -430,10 +436,7 @@ def save_calibration(
     folder: str | Path,  # of the checkpoint that this classifier was loaded from
 ) -> None:
     "Write calibration and class mix into the checkpoint's description, whole or not at all."
-    path = Path(folder) / "checkpoint.json"
-    description = json.loads(path.read_text(encoding="utf-8"))
     part = {} if self.calibration is None else self.calibration.to_dict()
     if self.class_prior is not None:
         part["class_prior"] = dict(zip(self.taxonomy.leaves, self.class_prior.tolist(), strict=True))
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(description | {"calibration": part}, indent=1), encoding="utf-8")
+    update_checkpoint(folder, calibration=part)

@@ -83,7 +83,7 @@ def out_of_fold(
 # %% ../../nbs/09_classification/04_runs.ipynb #db680cb2
 VALIDATION_FRACTION, VALIDATION_SEED = 0.1, 1
 FOLD_SEED = 2
-RUN_FILES = ("checkpoint.json", "model.safetensors", "history.csv", "history.parquet", "options.yaml", "out_of_fold.parquet")
+RUN_FILES = ("checkpoint.json", "model.safetensors", "trees.txt", "history.csv", "history.parquet", "options.yaml", "out_of_fold.parquet")
 
 
 def _remove_run(folder: Path) -> None:

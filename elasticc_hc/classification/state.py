@@ -12,10 +12,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..augmentation.augmentation import REDSHIFT_ORDER
 from ..lightcurves.lightcurves import OBSERVATION_COLUMNS, LightCurves, keep_unsaturated
+from ..lightcurves.statics import best_redshift, static_features
 from ..loss.calibration import apply_calibration
 from ..loss.loss import node_probabilities
 from ..training.dataset import BAND_VALUES, DAYS_SCALE, series_values, static_tensor
+from ..training.trees import empty_memory, state_features
 
 # %% ../../nbs/09_classification/03_state.ipynb #cell-007
 @dataclass(eq=False)
@@ -24,11 +27,12 @@ class State:
 
     SNID: pd.Index  # (n,) of text
     hidden: torch.Tensor  # (n, parts, layers, hidden), the recurrent state; two parts for an LSTM, one for a GRU
-    static: torch.Tensor  # (n, k) float32, scaled static features, NaN where missing
+    static: np.ndarray  # (n, k) float32, static features, NaN where missing
     trigger: np.ndarray  # (n,) float64, MJD of the first detection, NaN before it
     last: np.ndarray  # (n,) float64, MJD of the last observation, −inf before the first
     detections: np.ndarray  # (n,) int32
     waiting: np.ndarray  # (n, 3) float32, passband, FLUXCAL and FLUXCALERR of the last observation, for objects not yet triggered
+    memory: np.ndarray  # (n, MEMORY_SIZE) float64, what the features of boosted trees need; (n, 0) without trees
 
     def __len__(self):
         return len(self.SNID)
@@ -53,7 +57,7 @@ class State:
     @property
     def nbytes(self) -> int:
         "Bytes in memory."
-        arrays = (self.hidden, self.static, self.trigger, self.last, self.detections, self.waiting)
+        arrays = (self.hidden, self.static, self.trigger, self.last, self.detections, self.waiting, self.memory)
         return sum(array.nbytes for array in arrays) + self.SNID.memory_usage(deep=True)
 
 # %% ../../nbs/09_classification/03_state.ipynb #cell-008
@@ -68,8 +72,8 @@ def empty_state(
     hidden = torch.zeros(0, 2 if a.encoder == "lstm" else 1, a.layers, a.hidden, dtype=dtype)
     none = np.zeros(0)
     snid = pd.Index(none, dtype="string[pyarrow]")
-    static = torch.zeros(0, len(p.static_columns), dtype=torch.float32)
-    return State(snid, hidden, static, none, none, none.astype(np.int32), np.zeros((0, 3), np.float32))
+    static, memory = np.zeros((0, len(p.static_columns)), np.float32), empty_memory(0)[:, : None if classifier.trees else 0]
+    return State(snid, hidden, static, none, none, none.astype(np.int32), np.zeros((0, 3), np.float32), memory)
 
 # %% ../../nbs/09_classification/03_state.ipynb #cell-011
 def _add_objects(
@@ -86,16 +90,15 @@ def _add_objects(
     if not len(new):
         return state, rows
     rows[new] = len(state) + np.arange(len(new))
-    k = state.static.shape[1]
-    values, missing = static_tensor(curves[new], classifier.preprocessing).split(k, dim=1)
     grown = State(
         state.SNID.append(snid[new]),
         torch.cat([state.hidden, state.hidden.new_zeros(len(new), *state.hidden.shape[1:])]),
-        torch.cat([state.static, values.masked_fill(missing > 0, torch.nan)]),
+        np.concatenate([state.static, static_features(curves.header.iloc[new], classifier.preprocessing.static_columns)]),
         np.append(state.trigger, np.full(len(new), np.nan)),
         np.append(state.last, np.full(len(new), -np.inf)),
         np.append(state.detections, np.zeros(len(new), np.int32)),
         np.concatenate([state.waiting, np.zeros((len(new), 3), np.float32)]),
+        np.concatenate([state.memory, empty_memory(len(new))[:, : state.memory.shape[1]]]),
     )
     return grown, rows
 
@@ -139,10 +142,20 @@ def _series(
     return torch.from_numpy(np.concatenate([values, bands], axis=1).astype(np.float32))
 
 
-def _statics(state: State, rows: np.ndarray) -> torch.Tensor:  # (n, 2 k)
-    "Static features, then missing indicators."
-    known = state.static[rows]
-    return torch.cat([known.nan_to_num(0.0), known.isnan().float()], dim=1)
+def _tree_features(
+    state: State,
+    shown: LightCurves,
+    days: np.ndarray,  # (n_obs,) days since trigger
+    rows: np.ndarray,  # (n,) the row of each object in the state; its memory is changed in place
+    columns: tuple[str, ...],  # static features
+) -> np.ndarray:  # (n_obs, …) as `feature_table` makes them
+    "What the trees read after every observation."
+    statics = state.static[rows]
+    z = best_redshift(pd.DataFrame(statics, columns=list(columns)), REDSHIFT_ORDER)
+    features, after = state_features(shown, days, z, state.memory[rows])
+    some = shown.counts > 0
+    state.memory[rows[some]] = after[shown.offsets[1:][some] - 1]
+    return np.concatenate([features, statics[shown.object_index]], axis=1)
 
 # %% ../../nbs/09_classification/03_state.ipynb #cell-017
 def _step_network(
@@ -183,6 +196,7 @@ def _answer_table(
     logits: torch.Tensor,  # (n_obs, n_nodes)
     before: np.ndarray,  # (n,) detections of each object before these
     every: bool,  # all observations since the trigger, not only the detections
+    features: np.ndarray | None,  # (n_obs, …) that the trees read
 ) -> pd.DataFrame:  # one row per answer
     "The calibrated probabilities after every detection, or every observation since the trigger."
     total = np.concatenate([[0], np.cumsum(shown.detected)])
@@ -190,7 +204,9 @@ def _answer_table(
     hit = np.flatnonzero(seen > 0 if every else shown.detected)
     owner = shown.object_index[hit]
     phase = torch.from_numpy(days[hit]), torch.from_numpy(seen[hit])
-    probabilities = node_probabilities(apply_calibration(logits[hit], classifier.calibration, *phase), classifier.taxonomy)
+    trees = None if features is None else classifier.trees.log_probabilities(features[hit])
+    answers = apply_calibration(logits[hit], classifier.calibration, *phase, classifier.taxonomy, trees)
+    probabilities = node_probabilities(answers, classifier.taxonomy)
     table = pd.DataFrame(probabilities.numpy(), columns=list(classifier.taxonomy.nodes))
     table.insert(0, "day", days[hit])
     table.insert(0, "MJD", shown.MJD[hit])
@@ -236,9 +252,11 @@ def update_state(
 
     days = shown.MJD - np.repeat(first, shown.counts)
     hidden = grown.hidden[rows].float()
-    logits = _step_network(classifier.network.eval(), hidden, _statics(grown, rows), _series(shown, days, classifier), shown.offsets)
+    static = static_tensor(grown.static[rows], classifier.preprocessing)
+    logits = _step_network(classifier.network.eval(), hidden, static, _series(shown, days, classifier), shown.offsets)
 
-    table = _answer_table(classifier, shown, days, logits, grown.detections[rows], every)
+    features = classifier.trees and _tree_features(grown, shown, days, rows, classifier.preprocessing.static_columns)
+    table = _answer_table(classifier, shown, days, logits, grown.detections[rows], every, features)
     _store_rows(grown, rows, told, shown, hidden, first)
     vars(state).update(vars(grown))
     return table

@@ -5,12 +5,16 @@
 from .calibration import Calibration as Calibration
 from .calibration import DAY_KNOTS as DAY_KNOTS
 from .calibration import DETECTION_KNOTS as DETECTION_KNOTS
+from .calibration import FIRST_WEIGHT as FIRST_WEIGHT
+from .calibration import LAST_WEIGHT as LAST_WEIGHT
 from .calibration import PRIORS as PRIORS
 from .calibration import apply_calibration as apply_calibration
 from .calibration import calibration_parts as calibration_parts
+from .calibration import default_mixture as default_mixture
 from .calibration import fit_calibration as fit_calibration
 from .calibration import leaf_prior as leaf_prior
 from .calibration import leaf_rates as leaf_rates
+from .calibration import mixed_logits as mixed_logits
 from .calibration import phase_weights as phase_weights
 from .calibration import prior_from_counts as prior_from_counts
 from .calibration import prior_names as prior_names
@@ -19,6 +23,7 @@ from .calibration import shift_prior as shift_prior
 from .calibration import temperatures as temperatures
 from .loss import FlatCrossEntropy as FlatCrossEntropy
 from .loss import HierarchicalCrossEntropy as HierarchicalCrossEntropy
+from .loss import LAST_DAY as LAST_DAY
 from .loss import NodeLoss as NodeLoss
 from .loss import PhaseAwareCrossEntropy as PhaseAwareCrossEntropy
 from .loss import UNDETECTED_WEIGHT as UNDETECTED_WEIGHT
@@ -30,3 +35,4 @@ from .loss import log_probabilities as log_probabilities
 from .loss import node_counts as node_counts
 from .loss import node_probabilities as node_probabilities
 from .loss import path_weights as path_weights
+from .loss import time_weights as time_weights

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['DAYS_SCALE', 'FLUX_SOFTENING', 'SERIES_FEATURES', 'ORACLE_FLUX_SCALE', 'ORACLE_BAND_CENTRES', 'SERIES_VALUES',
-           'BAND_VALUES', 'STATIC_LIMIT', 'ORACLE_MISSING', 'DAYS', 'DAY_TOLERANCE', 'CurvesOnDisk', 'curves_on_disk',
-           'iter_pools', 'load_into_memory', 'max_pools', 'series_values', 'oracle_series_values', 'Preprocessing',
-           'fit_preprocessing', 'static_tensor', 'Batch', 'leaf_labels', 'known_leaves', 'LightCurveDataset',
-           'padded_batch', 'positions_at_days', 'reached_days', 'LengthBuckets', 'batch_loader']
+           'BAND_VALUES', 'KNOT_SHARES', 'KNOT_LEVELS', 'ORACLE_MISSING', 'DAYS', 'DAY_TOLERANCE', 'CurvesOnDisk',
+           'curves_on_disk', 'iter_pools', 'load_into_memory', 'max_pools', 'series_values', 'oracle_series_values',
+           'Preprocessing', 'scaling_knots', 'fit_preprocessing', 'static_tensor', 'Batch', 'leaf_labels',
+           'known_leaves', 'LightCurveDataset', 'padded_batch', 'positions_at_days', 'reached_days', 'LengthBuckets',
+           'batch_loader']
 
 # %% ../../nbs/08_training/02_dataset.ipynb #cell-003
 import warnings
@@ -22,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from fastcore.basics import patch
+from scipy.stats import norm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..augmentation.augmentation import Windows, windows_by_days
@@ -158,7 +160,8 @@ SERIES_VALUES = {"asinh": series_values, "oracle": oracle_series_values}
 BAND_VALUES = {"asinh": np.eye(len(BANDS)), "oracle": np.array(ORACLE_BAND_CENTRES)[:, None]}
 
 # %% ../../nbs/08_training/02_dataset.ipynb #cell-011x
-STATIC_LIMIT = 10.0
+KNOT_SHARES = (0.0, 0.001, 0.01, 0.05, *np.linspace(0.1, 0.9, 9).round(1).tolist(), 0.95, 0.99, 0.999, 1.0)
+KNOT_LEVELS = tuple(norm.ppf(np.clip(KNOT_SHARES, 2e-4, 1 - 2e-4)).tolist())
 ORACLE_MISSING = -9.0
 
 
@@ -170,8 +173,8 @@ class Preprocessing:
     keep: str = "alerts"  # policy of the processing rules: `alerts`, `forced` or `all`
     skip: tuple[str, ...] = ()  # processing rules switched off
     static_columns: tuple[str, ...] = STATIC_COLUMNS  # static features, in order
-    mean: tuple[float, ...] = ()  # of each static feature in the training set
-    scale: tuple[float, ...] = ()  # its standard deviation, 1 where it does not vary
+    knots: tuple[tuple[float, ...], ...] = ()  # of each static feature: values, ascending
+    levels: tuple[tuple[float, ...], ...] = ()  # their scaled values
 
     @property
     def n_series(self) -> int:
@@ -189,10 +192,30 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, state: dict) -> "Preprocessing":
-        "The inverse of `to_dict`."
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in state.items()})
+        "The inverse of `to_dict`; ValueError for one of another version."
+        if set(state) != set(cls.__dataclass_fields__):
+            differ = ", ".join(sorted(set(state) ^ set(cls.__dataclass_fields__)))
+            raise ValueError(f"preprocessing of another version of this package ({differ}): train the classifier again")
+        return cls(**{name: _as_tuples(value) for name, value in state.items()})
+
+
+def _as_tuples(value):
+    "Lists, and lists in them, as tuples."
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 # %% ../../nbs/08_training/02_dataset.ipynb #cell-012x
+def scaling_knots(
+    values: np.ndarray,  # (n,) of a static feature, NaN where missing
+) -> tuple[tuple[float, ...], tuple[float, ...]]:  # values, ascending; their scaled values
+    "Quantiles of the known values, and those of a normal distribution; equal values share the mean of theirs."
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return (0.0,), (0.0,)
+    knots, place = np.unique(np.quantile(known, KNOT_SHARES), return_inverse=True)
+    levels = np.bincount(place, KNOT_LEVELS) / np.bincount(place)
+    return tuple(knots.tolist()), tuple(levels.tolist())
+
+
 def fit_preprocessing(
     curves: LightCurves,  # the training set, and only that
     static_columns: Sequence[str] = STATIC_COLUMNS,  # static features; an empty list means light curves alone
@@ -201,24 +224,23 @@ def fit_preprocessing(
     inputs: str = "asinh",  # form of the inputs: `asinh` or `oracle`
 ) -> Preprocessing:
     "Preprocessing with the scaling of this training set."
-    values = np.ma.masked_invalid(static_features(curves.header, static_columns).astype(np.float64))
-    mean, spread = values.mean(axis=0).filled(0.0), values.std(axis=0).filled(0.0)
-    scale = np.where(spread > 0, spread, 1.0)
-    return Preprocessing(inputs, keep, tuple(skip), tuple(static_columns), tuple(mean.tolist()), tuple(scale.tolist()))
+    values = static_features(curves.header, static_columns).astype(np.float64)
+    knots, levels = zip(*map(scaling_knots, values.T), strict=True) if len(static_columns) else ((), ())
+    return Preprocessing(inputs, keep, tuple(skip), tuple(static_columns), knots, levels)
 
 
 def static_tensor(
-    curves: LightCurves,
+    values: np.ndarray,  # (n, k) static features, NaN where missing
     preprocessing: Preprocessing,
 ) -> torch.Tensor:  # (n, 2 k) float32: scaled values, then missing indicators; ORACLE's: (n, k), unscaled, −9 where missing
     "The static features of every object, scaled, with the missing ones marked."
-    values = static_features(curves.header, preprocessing.static_columns)
     if preprocessing.inputs == "oracle":
         return torch.from_numpy(np.nan_to_num(values, nan=ORACLE_MISSING))
-    scaled = (values - np.array(preprocessing.mean)) / np.array(preprocessing.scale)
-    missing = np.isnan(scaled)
-    filled = np.where(missing, 0.0, np.clip(scaled, -STATIC_LIMIT, STATIC_LIMIT))
-    return torch.from_numpy(np.concatenate([filled, missing], axis=1).astype(np.float32))
+    scaled = np.empty(values.shape, np.float32)
+    for column, knots, levels in zip(range(values.shape[1]), preprocessing.knots, preprocessing.levels, strict=True):
+        scaled[:, column] = np.interp(values[:, column], knots, levels)
+    missing = np.isnan(values)
+    return torch.from_numpy(np.concatenate([np.where(missing, 0.0, scaled), missing], axis=1).astype(np.float32))
 
 # %% ../../nbs/08_training/02_dataset.ipynb #cell-015x
 class Batch(NamedTuple):
@@ -290,7 +312,8 @@ class LightCurveDataset(Dataset):
         self.answers = torch.from_numpy(answering(self.curves, preprocessing.keep))
         self.band = torch.from_numpy(self.curves.BAND)
         self.band_values = torch.from_numpy(BAND_VALUES[preprocessing.inputs]).float()
-        self.static = static_tensor(self.curves, preprocessing)
+        self.static_values = static_features(self.curves.header, preprocessing.static_columns)
+        self.static = static_tensor(self.static_values, preprocessing)
         self.leaf = torch.full((len(self.curves),), -1)
         if taxonomy is not None:
             self.leaf = torch.from_numpy(leaf_labels(self.curves, taxonomy))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LSTM_BLOCK_SIZE', 'ENCODERS', 'NETWORKS', 'LSTM', 'Architecture', 'Network', 'OracleNetwork', 'build_network',
-           'logits_at', 'predict_logits', 'leave_parent_threads', 'save_checkpoint', 'load_checkpoint',
-           'data_fingerprint', 'source_commit', 'save_epoch', 'restore_epoch']
+           'logits_at', 'predict_logits', 'leave_parent_threads', 'save_checkpoint', 'update_checkpoint',
+           'load_checkpoint', 'data_fingerprint', 'source_commit', 'save_epoch', 'restore_epoch']
 
 # %% ../../nbs/08_training/03_model.ipynb #cell-003
 import hashlib
@@ -188,6 +188,17 @@ def save_checkpoint(
         partial.write_text(description, encoding="utf-8")
 
 # %% ../../nbs/08_training/03_model.ipynb #cell-023
+def update_checkpoint(
+    folder: str | Path,  # of a checkpoint
+    **parts: dict,  # JSON-ready, to put into its description
+) -> None:
+    "Add parts to a checkpoint's description, whole or not at all."
+    path = Path(folder) / "checkpoint.json"
+    description = json.loads(path.read_text(encoding="utf-8"))
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(description | parts, indent=1), encoding="utf-8")
+
+
 def load_checkpoint(
     folder: str | Path,
 ) -> tuple[Network, dict]:  # the network in evaluation mode, the description
