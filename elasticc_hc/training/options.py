@@ -85,8 +85,9 @@ ORACLE_STATICS = (
 
 
 DEFAULT = Options(
-    keep="forced", noise_depth=0.7, drop_share=0.4, first_alert_share=0.5, blackout=0.15, hide_host_magnitudes=0.1,
-    hide_second_host=0.05, hide_specz=0.1, hide_all_but_position=0.1, hide_all_but_photoz=0.1, time_share=0.5, epochs=80,
+    keep="forced", noise_depth=0.7, drop_share=0.4, first_alert_share=0.5, blackout=0.12, hide_host_magnitudes=0.08,
+    hide_second_host=0.04, hide_hosts=0.08, hide_specz=0.1, hide_all_but_position=0.1, hide_all_but_photoz=0.08, time_share=0.5,
+    epochs=80,
 )  # fmt: skip
 PRESETS = {
     "lstm": Options(),
