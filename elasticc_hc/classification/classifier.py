@@ -27,8 +27,10 @@ from ..loss.calibration import Calibration, apply_calibration, calibration_parts
 from ..loss.calibration import leaf_prior, prior_from_counts, shift_prior
 from ..loss.loss import node_counts, node_probabilities
 from ..taxonomy.taxonomy import Taxonomy
-from ..training.dataset import DAYS, LightCurveDataset, Preprocessing, batch_loader, known_leaves, positions_at_days, reached_days
+from ..training.dataset import DAYS, LightCurveDataset, Preprocessing, batch_loader, first_alerts, known_leaves
+from ..training.dataset import positions_at_days, reached_days
 from ..training.model import Network, leave_parent_threads, load_checkpoint, logits_at, predict_logits, update_checkpoint
+from ..training.options import OPTION_CHOICES
 from ..training.trees import BoostedTrees, feature_table, load_trees
 
 # %% ../../nbs/09_classification/02_classifier.ipynb #cell-006
@@ -201,14 +203,18 @@ class HierarchicalClassifier:
     class_prior: np.ndarray | None = None  # (n_leaves,) class mix that the probabilities stand for, None where unknown
     description: Mapping = field(default_factory=dict)  # of the checkpoint: options, objects, data, versions
     trees: BoostedTrees | None = None  # that answer together with the network
+    precision: str = "float32"  # of the network's arithmetic when whole light curves are read; `bfloat16` where the processor has it
 
     @classmethod
     def load(
         cls,
         run: str | Path,  # folder of a run, or the name of a classifier that comes with the package
+        precision: str = "float32",  # of the arithmetic when whole light curves are read, or `bfloat16`
     ) -> "HierarchicalClassifier":
         "The classifier of a run; FileNotFoundError or ValueError names what is missing or broken."
         folder = cls.run_folder(run)
+        if precision not in OPTION_CHOICES["precision"]:
+            raise ValueError(f"precision {precision!r}: choose one of {', '.join(OPTION_CHOICES['precision'])}")
         network, description = load_checkpoint(folder)
         taxonomy = Taxonomy.from_dict(description["taxonomy"])
         if network.architecture.n_nodes != len(taxonomy.nodes):
@@ -216,12 +222,17 @@ class HierarchicalClassifier:
             raise ValueError(f"{folder}: the tree {taxonomy.name} with root {taxonomy.nodes[0]} has {size}; they do not fit")
         parts = calibration_parts(description.get("calibration"), taxonomy)
         preprocessing = Preprocessing.from_dict(description["preprocessing"])
-        return cls(network, taxonomy, preprocessing, *parts, description, load_trees(folder, description, taxonomy))
+        return cls(network, taxonomy, preprocessing, *parts, description, load_trees(folder, description, taxonomy), precision)
 
     @classmethod
-    def from_pretrained(cls, name: str = "plasticc") -> "HierarchicalClassifier":
+    def from_pretrained(cls, name: str = "plasticc", precision: str = "float32") -> "HierarchicalClassifier":
         "A classifier that comes with the package; ValueError lists the names there are."
-        return cls.load(cls.pretrained_path(name))
+        return cls.load(cls.pretrained_path(name), precision)
+
+    def _logits(self, dataset: LightCurveDataset, positions: torch.Tensor) -> torch.Tensor:
+        "The network's logits at the given observations of every curve, (n, k, n_nodes) float32."
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
+            return predict_logits(self.network, batch_loader(dataset), positions)
 
     @staticmethod
     def pretrained_path(name: str) -> Path:
@@ -280,13 +291,6 @@ def _check_curves(curves: LightCurves) -> None:
         hint = "LightCurves.from_frame(observations, header) makes them from tables, LightCurves.from_parquet(path) from files"
         raise TypeError(f"light curves are needed, not {type(curves).__name__}: {hint}")
 
-# %% ../../nbs/09_classification/02_classifier.ipynb #f7c9beaf
-def _first_alerts(dataset: LightCurveDataset) -> LightCurveDataset:
-    "The same objects with nothing but their first detection."
-    curves = dataset.curves
-    alone = curves.select(np.arange(curves.n_obs) == np.repeat(curves.first_detection, curves.counts))
-    return LightCurveDataset(alone, dataset.preprocessing)
-
 # %% ../../nbs/09_classification/02_classifier.ipynb #13b21a6f
 @patch
 def predict(
@@ -305,7 +309,7 @@ def predict(
     dataset = LightCurveDataset(curves, self.preprocessing)
     probabilities, reached = self._probabilities(dataset, days, rates), reached_days(dataset.curves, days)
     if first_alert:
-        probabilities[:, :1], reached[:, 0] = self._probabilities(_first_alerts(dataset), days[:1], rates), True
+        probabilities[:, :1], reached[:, 0] = self._probabilities(first_alerts(dataset), days[:1], rates), True
     snid = dataset.curves.header["SNID"].astype(str).to_numpy(object)
     truth = known_leaves(dataset.curves, self.taxonomy, loud=True)
     return Predictions(snid, days, probabilities, truth, self.taxonomy, reached, first_alert)
@@ -321,7 +325,7 @@ def _probabilities(
     "Calibrated probabilities of all nodes at each day."
     positions = positions_at_days(dataset, days)
     trees = self.trees and self.trees.answers_at(dataset, positions)
-    logits = predict_logits(self.network, batch_loader(dataset), positions)
+    logits = self._logits(dataset, positions)
     logits = apply_calibration(logits, self.calibration, *_phases(dataset, positions), self.taxonomy, trees)
     probabilities = node_probabilities(logits, self.taxonomy).numpy()
     return probabilities if rates is None else shift_prior(probabilities, self.class_prior, rates, self.taxonomy)
@@ -357,7 +361,9 @@ def predict_detections(
         rank = batch.detected.cumsum(dim=1)[rows, steps] - 1
         place = first[batch.item[rows]] + rank
         known = torch.from_numpy(seen.days)[place], rank + 1, self.taxonomy, None if trees is None else trees[place]
-        logits = apply_calibration(logits_at(self.network, batch, rows, steps), self.calibration, *known)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
+            logits = logits_at(self.network, batch, rows, steps).float()
+        logits = apply_calibration(logits, self.calibration, *known)
         probabilities[place] = node_probabilities(logits, self.taxonomy)
     table = pd.DataFrame(probabilities.numpy(), columns=list(self.taxonomy.nodes))
     table.insert(0, "day", seen.days)
@@ -398,7 +404,7 @@ def _evidence(
     positions, reached = positions_at_days(dataset, days), torch.from_numpy(reached_days(dataset.curves, ordered_days(days)))
     known = (truth >= 0) & reached.any(dim=1)
     days, detections = _phases(dataset, positions)
-    found = {"logits": predict_logits(self.network, batch_loader(dataset), positions), "leaf": truth, "days": days,
+    found = {"logits": self._logits(dataset, positions), "leaf": truth, "days": days,
              "detections": detections, "reached": reached, "trees": self.trees and self.trees.answers_at(dataset, positions)}  # fmt: skip
     return {name: part[known] for name, part in found.items() if part is not None}
 

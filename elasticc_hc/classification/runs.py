@@ -21,6 +21,7 @@ import pandas as pd
 from .classifier import HierarchicalClassifier, Predictions
 from ..conversion.train_test_split import split_value
 from ..lightcurves.lightcurves import LightCurves
+from ..lightcurves.statics import STATIC_COLUMNS
 from ..lightcurves.tables import DETECTION_SNR, find_columns
 from ..simulation.training_objects import SimulatedObjects
 from ..taxonomy.taxonomy import Taxonomy
@@ -97,9 +98,13 @@ def _remove_run(folder: Path) -> None:
 def held_out_split(
     data: str | Path | LightCurves,  # Parquet file, or the curves
     pool: int = 0,  # objects in memory at once, for a file larger than memory; 0: all
+    static_columns: Sequence[str] = STATIC_COLUMNS,  # static features that will be asked for
 ):  # objects to train with, in memory or on disk; objects held out, in memory
     "Two sets of objects that share none: to train with, and to choose the best epoch and calibrate with."
-    curves = data if isinstance(data, LightCurves) else curves_on_disk(data, pool=pool) if pool else LightCurves.from_parquet(data)
+    if isinstance(data, LightCurves):
+        curves = data
+    else:
+        curves = curves_on_disk(data, static_columns, pool) if pool else LightCurves.from_parquet(data)
     held_out = split_value(curves.header["SNID"], VALIDATION_SEED) < VALIDATION_FRACTION
     return curves[~held_out], load_into_memory(curves[held_out]) if pool else curves[held_out]
 
@@ -108,6 +113,7 @@ def _training_and_held_out(
     data: str | Path | LightCurves,
     pool: int,
     objects: SimulatedObjects | int,  # what to simulate for each epoch; 0: nothing
+    static_columns: Sequence[str],  # static features that will be asked for
 ):  # what `fit` trains on; objects held out, in memory
     "What to train with, and what to choose and calibrate with; ValueError where one of them would be empty."
     name = "these light curves" if isinstance(data, LightCurves) else data
@@ -116,7 +122,7 @@ def _training_and_held_out(
         if not len(held_out):
             raise ValueError(f"{name}: no object to choose the best epoch by")
         return objects, held_out
-    training, held_out = held_out_split(data, pool)
+    training, held_out = held_out_split(data, pool, static_columns)
     if not len(held_out) or not len(training):
         side = "left to train with" if len(held_out) else "held out"
         raise ValueError(f"{name}: no object is {side} (a tenth, by a hash of the SNID): too few objects")
@@ -181,7 +187,8 @@ def train(
         raise ValueError(f"simulate is {simulate}: one object of each leaf at least, or 0 for none; and not together with folds or pool")
     chosen, out = choose_options(preset, options, seed=seed, epochs=epochs), Path(out)
     tree = taxonomy if isinstance(taxonomy, Taxonomy) else Taxonomy.from_yaml(taxonomy)
-    training, held_out = _training_and_held_out(data, pool, simulate and SimulatedObjects(tree, simulate, chosen.seed, jobs=jobs))
+    simulated = simulate and SimulatedObjects(tree, simulate, chosen.seed, jobs=jobs)
+    training, held_out = _training_and_held_out(data, pool, simulated, chosen.static_columns)
     if folds:
         fold_parts([*training.header["SNID"], *held_out.header["SNID"]], folds)
     if overwrite and is_first():
@@ -208,12 +215,13 @@ def predict(
     days: Sequence[float] | None = None,  # days since trigger; 1, 2, 4 … 1024 by default
     prior: str | Mapping[str, float] | None = None,  # a name of `prior_names`, or rates at nodes that cover every leaf once
     first_alert: bool = False,  # begin with day 0, the first alert: one detection alone
+    precision: str = "float32",  # of the network's arithmetic; `bfloat16` is faster where the processor has it
     overwrite: bool = False,  # replace an existing file
 ) -> Predictions:
     "Probabilities of all classes at each day, with a warning where objects have not reached the last; FileExistsError where `out` exists."
     if out is not None and Path(out).exists() and not overwrite:
         raise FileExistsError(f"{out} exists; choose another name or ask to overwrite it")
-    classifier = run if isinstance(run, HierarchicalClassifier) else HierarchicalClassifier.load(run)
+    classifier = run if isinstance(run, HierarchicalClassifier) else HierarchicalClassifier.load(run, precision)
     curves = data if isinstance(data, LightCurves) else LightCurves.from_parquet(data)
     predictions = classifier.predict(curves, days or DAYS, prior, first_alert)
     late = len(predictions) - int(predictions.reached[:, -1].sum())

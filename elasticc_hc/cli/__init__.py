@@ -312,10 +312,12 @@ def predict(
     days: Days = None,
     prior: Prior = None,
     first_alert: Annotated[bool, typer.Option("--first-alert", help="Begin with day 0, the first alert: one detection alone.")] = False,
+    precision: Annotated[str, typer.Option(help="float32, or bfloat16: faster where the processor has it.")] = "float32",
     overwrite: Overwrite = False,
 ):
     "Write the probability of every class, for every object and day, as Parquet."
-    predictions = elasticc_hc.predict(run, data, out, days=days, prior=_prior(prior), first_alert=first_alert, overwrite=overwrite)
+    predictions = elasticc_hc.predict(run, data, out, days=days, prior=_prior(prior), first_alert=first_alert, precision=precision,
+                                      overwrite=overwrite)  # fmt: skip
     silent = dataset(data).count_rows() - len(predictions)
     print(f"{len(predictions):,} objects classified, {silent:,} without a detection left out; predictions in {out}")
 

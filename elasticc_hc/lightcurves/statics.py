@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MISSING_CODES', 'HEADER_FEATURES', 'DEEP_FIELDS', 'FIELD_RADIUS_DEG', 'PLANE_LATITUDE_DEG', 'ENGINEERED_FEATURES',
-           'STATIC_COLUMNS', 'RANGES', 'LOOKALIKES', 'engineered_features', 'value_range', 'known_values',
-           'best_redshift', 'check_header', 'static_features']
+           'STATIC_COLUMNS', 'HOST_FEATURES', 'ALERT_FEATURES', 'FILE_FEATURES', 'STATIC_SETS', 'RANGES', 'LOOKALIKES',
+           'engineered_features', 'value_range', 'known_values', 'best_redshift', 'check_header', 'static_features']
 
 # %% ../../nbs/03_lightcurves/03_statics.ipynb #cell-003
 import re
@@ -37,6 +37,22 @@ PLANE_LATITUDE_DEG = 15.0
 ENGINEERED_FEATURES = ("MW_plane_flag", *(f"{field}_flag" for field in DEEP_FIELDS))
 STATIC_COLUMNS = HEADER_FEATURES + ENGINEERED_FEATURES
 
+# %% ../../nbs/03_lightcurves/03_statics.ipynb #71118b8d
+HOST_FEATURES = (
+    "PHOTOZ", "PHOTOZ_ERR", "SPECZ", "SPECZ_ERR", "SNSEP", "ELLIPTICITY", "SQRADIUS", *(f"MAG_{band}" for band in BAND_LETTERS),
+    *(f"MAGERR_{band}" for band in BAND_LETTERS), *(f"ZPHOT_Q{share:03d}" for share in range(0, 101, 10)),
+)  # fmt: skip
+ALERT_FEATURES = (*HEADER_FEATURES[:4], *(f"{host}_{name}" for host in ("HOSTGAL", "HOSTGAL2") for name in HOST_FEATURES))
+FILE_FEATURES = (
+    *(f"{host}_{name}" for host in ("HOSTGAL", "HOSTGAL2") for name in ("DDLR", "LOGMASS")),
+    *(f"HOSTGAL_SB_FLUXCAL_{band}" for band in BAND_LETTERS),
+)  # fmt: skip
+STATIC_SETS = {
+    "usual": STATIC_COLUMNS,
+    "alert": ALERT_FEATURES + ENGINEERED_FEATURES,
+    "full": ALERT_FEATURES + FILE_FEATURES + ENGINEERED_FEATURES,
+}
+
 # %% ../../nbs/03_lightcurves/03_statics.ipynb #cell-007
 def engineered_features(
     ra_deg: np.ndarray,  # (n,) right ascension (ICRS), degrees
@@ -67,6 +83,7 @@ RANGES = {
     r"HOSTGAL2?_ELLIPTICITY": (0.0, 2.0),
     r"HOSTGAL2?_SQRADIUS": (0.0, 9000.0),
     r"HOSTGAL2?_LOGMASS": (0.0, 20.0),
+    r"HOSTGAL_SB_FLUXCAL_\w": (-900.0, 1e9),
     r"ALERT_MJD": MJD_RANGE,
     r"(HOSTGAL2?_)?RA": (-360.0, 360.0),
     r"(HOSTGAL2?_)?DEC": (-90.0, 90.0),

@@ -7,8 +7,8 @@ __all__ = ['DAYS_SCALE', 'FLUX_SOFTENING', 'SERIES_FEATURES', 'ORACLE_FLUX_SCALE
            'BAND_VALUES', 'KNOT_SHARES', 'KNOT_LEVELS', 'ORACLE_MISSING', 'DAYS', 'DAY_TOLERANCE', 'CurvesOnDisk',
            'curves_on_disk', 'iter_pools', 'load_into_memory', 'max_pools', 'series_values', 'oracle_series_values',
            'Preprocessing', 'scaling_knots', 'fit_preprocessing', 'static_tensor', 'Batch', 'leaf_labels',
-           'known_leaves', 'LightCurveDataset', 'padded_batch', 'positions_at_days', 'reached_days', 'LengthBuckets',
-           'batch_loader']
+           'known_leaves', 'LightCurveDataset', 'padded_batch', 'positions_at_days', 'reached_days', 'first_alerts',
+           'LengthBuckets', 'batch_loader']
 
 # %% ../../nbs/08_training/02_dataset.ipynb #cell-003
 import warnings
@@ -371,6 +371,13 @@ def reached_days(
 ) -> np.ndarray:  # (n, n_days) bool
     "Whether each object is known until each day: all true for whole light curves."
     return curves.trigger_mjd[:, None] + days <= curves.known_until[:, None] + DAY_TOLERANCE
+
+# %% ../../nbs/08_training/02_dataset.ipynb #c908a784
+def first_alerts(dataset: LightCurveDataset) -> LightCurveDataset:
+    "The same objects with nothing but their first detection."
+    curves = dataset.curves
+    alone = curves.select(np.arange(curves.n_obs) == np.repeat(curves.first_detection, curves.counts))
+    return LightCurveDataset(alone, dataset.preprocessing)
 
 # %% ../../nbs/08_training/02_dataset.ipynb #cell-032
 class LengthBuckets(Sampler):

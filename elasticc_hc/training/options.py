@@ -15,7 +15,7 @@ import yaml
 
 from ..augmentation.augmentation import METADATA_PATTERNS
 from ..lightcurves.lightcurves import POLICIES
-from ..lightcurves.statics import ENGINEERED_FEATURES, STATIC_COLUMNS
+from ..lightcurves.statics import ENGINEERED_FEATURES, STATIC_COLUMNS, STATIC_SETS
 
 # %% ../../nbs/08_training/04_options.ipynb #cell-006
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Options:
     dropout: float = 0.3  # between the layers
     time_share: float = 0.0  # share of an object's loss by the time during which an answer is the latest, see `time_weights`
     keep: str = "alerts"  # policy of the processing rules: `alerts`, `forced` or `all`; says where answers are read as well
-    static_columns: tuple[str, ...] = STATIC_COLUMNS  # static features
+    static_columns: tuple[str, ...] = STATIC_COLUMNS  # static features, or a name in `STATIC_SETS`
     static_dropout: float = 0.05  # chance that a static feature of an object is hidden in a batch
     blackout: float = 0.0  # chance that all static features of an object are hidden in a batch
     hide_host_magnitudes: float = 0.0  # instead, chance that the magnitudes of its hosts are hidden, see `METADATA_PATTERNS`
@@ -120,6 +120,13 @@ def _converted(kind: type, value: object) -> object:
     return made
 
 
+def _static_set(name: str, source: str) -> tuple[str, ...]:
+    "The static features of this name; ValueError lists the names."
+    if name not in STATIC_SETS:
+        raise ValueError(f"{source}: static_columns {name!r}: choose one of {', '.join(STATIC_SETS)}, or give a list of columns")
+    return STATIC_SETS[name]
+
+
 def update_options(
     options: Options,
     changes: Mapping[str, object],  # field → value
@@ -131,6 +138,8 @@ def update_options(
     for name, value in changes.items():
         if name not in kinds:
             raise ValueError(f"{source}: no option {name!r}; there are {', '.join(kinds)}")
+        if name == "static_columns" and isinstance(value, str):
+            value = _static_set(value, source)
         if name in OPTION_CHOICES and value not in OPTION_CHOICES[name]:
             raise ValueError(f"{source}: {name} {value!r}: choose one of {', '.join(OPTION_CHOICES[name])}")
         try:
