@@ -59,7 +59,6 @@ from .model import save_epoch as save_epoch
 from .model import source_commit as source_commit
 from .model import window_attention as window_attention
 from .model import window_mask as window_mask
-from .options import DEFAULT as DEFAULT
 from .options import KIND_NAMES as KIND_NAMES
 from .options import OPTION_CHOICES as OPTION_CHOICES
 from .options import OPTION_LIMITS as OPTION_LIMITS
