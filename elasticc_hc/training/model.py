@@ -83,8 +83,9 @@ class Network(nn.Module):
     @staticmethod
     def encoder_layers(a: Architecture, size: int) -> tuple[nn.Module, nn.Module]:
         "What brings `size` numbers per observation to one scale, and what reads them in order."
-        recurrent = ENCODERS[a.encoder](a.hidden, a.hidden, a.layers, batch_first=True, dropout=a.dropout if a.layers > 1 else 0.0)
-        return nn.Sequential(nn.Linear(size, a.hidden), nn.GELU(), nn.LayerNorm(a.hidden)), recurrent
+        project = nn.Sequential(nn.Linear(size, a.hidden), nn.GELU(), nn.LayerNorm(a.hidden))
+        between = a.dropout if a.layers > 1 else 0.0
+        return project, ENCODERS[a.encoder](a.hidden, a.hidden, a.layers, batch_first=True, dropout=between)
 
     def encode(
         self,
