@@ -15,11 +15,12 @@ from elasticc_hc.conversion.snana_to_parquet import convert
 from elasticc_hc.lightcurves.lightcurves import POLICIES, LightCurves
 from elasticc_hc.taxonomy.taxonomy import Taxonomy
 from elasticc_hc.training.dataset import SERIES_FEATURES, fit_preprocessing
-from elasticc_hc.training.model import Architecture, Network
+from elasticc_hc.training.model import Architecture, build_network
 
 ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "data" / "elasticc2_train_01_1percent"
 SAMPLE = ROOT / "nbs" / "data" / "plasticc_sample.parquet"
+ENCODERS = ["lstm", "attention"]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def untrained(curves, tree, keep, encoder="lstm"):
     torch.manual_seed(0)
     taxonomy, preprocessing = Taxonomy.from_yaml(tree), fit_preprocessing(curves, keep=keep)
     shape = Architecture(len(SERIES_FEATURES), preprocessing.n_static, len(taxonomy.nodes), encoder)
-    return HierarchicalClassifier(Network(shape).eval(), taxonomy, preprocessing)
+    return HierarchicalClassifier(build_network(shape).eval(), taxonomy, preprocessing)
 
 
 def check(classifier, curves):
@@ -53,16 +54,17 @@ def check(classifier, curves):
 
 
 @pytest.mark.parametrize("keep", POLICIES)
-@pytest.mark.parametrize("encoder", ["lstm", "gru"])
+@pytest.mark.parametrize("encoder", [*ENCODERS, "gru"])
 def test_every_detection_of_every_real_object(real, keep, encoder):
     classifier = untrained(real[1], "elasticc2", keep, encoder)
     assert sum(check(classifier, curves) for curves in real) == 1829
 
 
 @pytest.mark.parametrize("keep", POLICIES)
-def test_every_detection_of_every_sample_object(keep):
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_detection_of_every_sample_object(keep, encoder):
     curves = LightCurves.from_parquet(SAMPLE)
-    assert check(untrained(curves, "plasticc", keep), curves[::4]) > 2000
+    assert check(untrained(curves, "plasticc", keep, encoder), curves[::4]) > 2000
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +74,15 @@ def sample():
 
 @pytest.fixture(scope="module")
 def networks(sample):
-    return {keep: untrained(sample, "plasticc", keep) for keep in POLICIES}
+    return {(keep, encoder): untrained(sample, "plasticc", keep, encoder) for keep in POLICIES for encoder in ENCODERS}
 
 
 @pytest.mark.parametrize("keep", POLICIES)
+@pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("day", [0, 1, 8, 64, 365, 1024])
-def test_the_answer_of_a_day_is_that_of_the_curve_until_then(sample, networks, keep, day):
-    whole = networks[keep].predict(sample, [day]).probabilities
-    cut = networks[keep].predict(sample.select(sample.days <= day), [day, 1e6]).probabilities
+def test_the_answer_of_a_day_is_that_of_the_curve_until_then(sample, networks, keep, encoder, day):
+    whole = networks[keep, encoder].predict(sample, [day]).probabilities
+    cut = networks[keep, encoder].predict(sample.select(sample.days <= day), [day, 1e6]).probabilities
     np.testing.assert_allclose(np.broadcast_to(whole, cut.shape), cut, rtol=0, atol=1e-5)
 
 
@@ -87,9 +90,10 @@ def test_the_answer_of_a_day_is_that_of_the_curve_until_then(sample, networks, k
 @given(
     st.lists(st.one_of(st.floats(0, 1200), st.sampled_from([0.0, 1.0, 8.0])), min_size=1, max_size=6),
     st.sampled_from(tuple(POLICIES)),
+    st.sampled_from(ENCODERS),
     st.integers(0, 2**32),
 )
-def test_no_later_observation_changes_an_answer(sample, networks, days, keep, seed):
+def test_no_later_observation_changes_an_answer(sample, networks, days, keep, encoder, seed):
     """Each object is cut on a day of its own, or goes on in another way from there."""
     some = sample[np.random.default_rng(seed).choice(len(sample), 30, replace=False)]
     until = np.resize(days, len(some))
@@ -102,7 +106,7 @@ def test_no_later_observation_changes_an_answer(sample, networks, days, keep, se
     )
     asked = np.unique(days)
     of_day = np.arange(len(some)), np.searchsorted(asked, until)
-    whole, cut, changed = (networks[keep].predict(c, asked).probabilities[of_day] for c in (some, some.select(known), other))
+    whole, cut, changed = (networks[keep, encoder].predict(c, asked).probabilities[of_day] for c in (some, some.select(known), other))
     np.testing.assert_allclose(whole, cut, rtol=0, atol=1e-5)
     np.testing.assert_allclose(whole, changed, rtol=0, atol=1e-5)
 
@@ -111,7 +115,7 @@ def test_answers_after_the_last_detection(sample, networks):
     """Under `alerts` the last detection speaks for ever, else what follows it is read."""
     followed = sample.counts + sample.offsets[:-1] - 1 > sample.last_detection
     assert 50 < followed.sum() < len(sample)
-    for keep, classifier in networks.items():
+    for (keep, _), classifier in networks.items():
         story = classifier.predict_detections(sample).groupby("SNID", sort=False).last()[list(classifier.taxonomy.nodes)]
         change = np.abs(classifier.predict(sample, [1e6]).probabilities[:, 0] - story.to_numpy()).max(axis=1)
         assert (change[~followed] < 1e-5).all()
@@ -119,9 +123,9 @@ def test_answers_after_the_last_detection(sample, networks):
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.sampled_from(["alerts", "forced"]), st.integers(0, 40), st.integers(0, 2**32))
-def test_night_by_night_gives_the_answers_of_the_whole_curve(sample, networks, keep, nights, seed):
-    rng, classifier = np.random.default_rng(seed), networks[keep]
+@given(st.sampled_from(["alerts", "forced"]), st.sampled_from(ENCODERS), st.integers(0, 40), st.integers(0, 2**32))
+def test_night_by_night_gives_the_answers_of_the_whole_curve(sample, networks, keep, encoder, nights, seed):
+    rng, classifier = np.random.default_rng(seed), networks[keep, encoder]
     some = sample[rng.choice(len(sample), 20, replace=False)]
     night = np.searchsorted(np.sort(rng.uniform(some.MJD.min(), some.MJD.max(), nights)), some.MJD)
     state, told = classifier.new_state(), []

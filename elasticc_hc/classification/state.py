@@ -26,7 +26,7 @@ class State:
     "Where many objects stand; `update_state` changes it in place."
 
     SNID: pd.Index  # (n,) of text
-    hidden: torch.Tensor  # (n, parts, layers, hidden), the recurrent state; two parts for an LSTM, one for a GRU
+    hidden: torch.Tensor  # (n, *network.state_shape), the packed state of the network
     static: np.ndarray  # (n, k) float32, static features, NaN where missing
     trigger: np.ndarray  # (n,) float64, MJD of the first detection, NaN before it
     last: np.ndarray  # (n,) float64, MJD of the last observation, −inf before the first
@@ -42,12 +42,11 @@ class State:
         return f"State({len(self):,} objects, {triggered:,} triggered, {self.detections.sum():,} detections, {self.nbytes / 1e6:.1f} MB)"
 
     def _repr_html_(self) -> str:
-        parts, layers, hidden = self.hidden.shape[1:]
         rows = {
             "objects": f"{len(self):,}, {int(np.isfinite(self.trigger).sum()):,} of them triggered",
             "detections": f"{int(self.detections.sum()):,}",
             "last observation": f"MJD {self.last.max():.4f}" if np.isfinite(self.last).any() else "none yet",
-            "recurrent state": f"{parts} x {layers} x {hidden} per object, {str(self.hidden.dtype).removeprefix('torch.')}",
+            "network state": f"{' x '.join(map(str, self.hidden.shape[1:]))} per object, {str(self.hidden.dtype).removeprefix('torch.')}",
             "memory": f"{self.nbytes / 1e6:.1f} MB",
         }
         left = 'style="text-align:left"'
@@ -63,13 +62,13 @@ class State:
 # %% ../../nbs/09_classification/03_state.ipynb #cell-008
 def empty_state(
     classifier,  # `HierarchicalClassifier`
-    dtype: torch.dtype = torch.float32,  # of the recurrent state; float16 halves the memory and rounds the answers to about 1e-3
+    dtype: torch.dtype = torch.float32,  # of the network's state; float16 halves the memory and rounds the answers to about 1e-3
 ) -> State:
     "A state without objects; ValueError where the preprocessing needs to look ahead."
-    p, a = classifier.preprocessing, classifier.network.architecture
+    p = classifier.preprocessing
     if p.inputs != "asinh" or p.keep not in ("alerts", "forced") or "before_trigger" in p.skip:
         raise ValueError(f"inputs {p.inputs!r} with keep {p.keep!r}: only a classifier that reads alerts or forced can be updated")
-    hidden = torch.zeros(0, 2 if a.encoder == "lstm" else 1, a.layers, a.hidden, dtype=dtype)
+    hidden = torch.zeros(0, *classifier.network.state_shape, dtype=dtype)
     none = np.zeros(0)
     snid = pd.Index(none, dtype="string[pyarrow]")
     static, memory = np.zeros((0, len(p.static_columns)), np.float32), empty_memory(0)[:, : None if classifier.trees else 0]
@@ -160,7 +159,7 @@ def _tree_features(
 # %% ../../nbs/09_classification/03_state.ipynb #cell-017
 def _step_network(
     network: torch.nn.Module,
-    hidden: torch.Tensor,  # (n, parts, layers, hidden) float32, changed in place
+    hidden: torch.Tensor,  # (n, *network.state_shape) float32, changed in place
     static: torch.Tensor,  # (n, 2 k)
     series: torch.Tensor,  # (n_obs, n_series)
     offsets: np.ndarray,  # (n + 1,)
@@ -172,10 +171,9 @@ def _step_network(
     for step in range(np.diff(offsets).max(initial=0)):
         active = order[counts[order] > step]
         here = start[active] + step
-        parts = tuple(hidden[active].permute(1, 2, 0, 3).contiguous())
-        features, after = network.encode(series[here, None], static[active], parts if len(parts) == 2 else parts[0])
+        features, after = network.encode(series[here, None], static[active], network.unpack_state(hidden[active]))
         logits[here] = network.head(features[:, 0])
-        hidden[active] = torch.stack(after if len(parts) == 2 else (after,)).permute(2, 0, 1, 3)
+        hidden[active] = network.pack_state(after)
     return logits
 
 # %% ../../nbs/09_classification/03_state.ipynb #cell-019
@@ -219,7 +217,7 @@ def _store_rows(
     rows: np.ndarray,  # (n,) the row of each object
     told: LightCurves,  # what has arrived
     shown: LightCurves,  # what the network saw of it
-    hidden: torch.Tensor,  # (n, parts, layers, hidden) after it
+    hidden: torch.Tensor,  # (n, *state_shape) after it
     trigger: np.ndarray,  # (n,) MJD, NaN where there is none yet
 ) -> None:
     "Write into the state where the objects stand now."

@@ -277,7 +277,7 @@ def train(
     data: Annotated[Path, typer.Argument(help="Parquet file to train with; with --simulate, to validate and calibrate with.")],
     out: Out,
     taxonomy: Annotated[str, typer.Option(help="A tree of the package (elasticc2, plasticc) or a YAML file.")] = "elasticc2",
-    preset: Annotated[str, typer.Option(help="Set of choices: default, lstm, gru or oracle.")] = "default",
+    preset: Annotated[str, typer.Option(help="Set of choices: default, lstm, gru, attention or oracle.")] = "default",
     options: Annotated[Path | None, typer.Option(help="YAML file with other choices, such as the options.yaml of a run.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same result; the file's or 0 by default.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set; the preset's by default.")] = None,

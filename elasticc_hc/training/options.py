@@ -22,11 +22,11 @@ from ..lightcurves.statics import ENGINEERED_FEATURES, STATIC_COLUMNS, STATIC_SE
 class Options:
     "All choices of a training run; they are stored in the checkpoint."
 
-    encoder: str = "lstm"  # `lstm`, `gru` or `oracle`
+    encoder: str = "lstm"  # `lstm`, `gru`, `attention` or `oracle`
     inputs: str = "asinh"  # form of the inputs: `asinh` or `oracle`
     supervision: str = "dense"  # `dense`: every answer of every object; `window`: one window of each, by fraction
-    hidden: int = 100  # units per recurrent layer
-    layers: int = 2  # recurrent layers
+    hidden: int = 100  # units per recurrent layer, or numbers per observation between attention layers
+    layers: int = 2  # recurrent or attention layers
     dropout: float = 0.3  # between the layers
     time_share: float = 0.0  # share of an object's loss by the time during which an answer is the latest, see `time_weights`
     keep: str = "alerts"  # policy of the processing rules: `alerts`, `forced` or `all`; says where answers are read as well
@@ -99,10 +99,11 @@ PRESETS = {
         static_dropout=0.0, batch_size=1024, learning_rate=5e-4, schedule="decay", weight_decay=0.0, max_gradient=1e9, gamma=1.0,
     ),
 }
+PRESETS["attention"] = replace(PRESETS["default"], encoder="attention", learning_rate=2e-3)
 
 # %% ../../nbs/08_training/04_options.ipynb #cell-010
 OPTION_CHOICES = {
-    "encoder": ("lstm", "gru", "oracle"), "inputs": ("asinh", "oracle"), "supervision": ("dense", "window"),
+    "encoder": ("lstm", "gru", "attention", "oracle"), "inputs": ("asinh", "oracle"), "supervision": ("dense", "window"),
     "keep": tuple(POLICIES), "schedule": ("one_cycle", "decay"), "precision": ("float32", "bfloat16"),
 }  # fmt: skip
 
