@@ -42,6 +42,7 @@ from elasticc_hc.training.options import PRESETS
 from elasticc_hc.training.trainer import fit
 
 VALIDATION_FRACTION = 0.1
+METRICS = ("f1", "accuracy", "ece", "log_loss")
 MODELS = {**PRESETS, "oracle, batch 64": replace(PRESETS["oracle"], batch_size=64)}
 FEATURES = lc.Extractor(
     lc.Amplitude(), lc.BeyondNStd(1.0), lc.Cusum(), lc.Eta(), lc.EtaE(), lc.ExcessVariance(), lc.InterPercentileRange(0.1),
@@ -100,7 +101,7 @@ def provenance(train: LightCurves, test: LightCurves) -> dict:
 def report(about: dict, predictions: Predictions) -> None:
     "One JSON line per level and day."
     table = compute_metrics(predictions)
-    macro = table[(table["node"] == "macro") & table["metric"].isin(["f1", "accuracy"])]
+    macro = table[table["node"].isin(["macro", "all"]) & table["metric"].isin(METRICS)]
     for (level, day), part in macro.groupby(["level", "day"], sort=False):
         values = dict(zip(part["metric"], part["value"].round(4), strict=True))
         print(json.dumps({**about, "level": level, "day": int(day), **values}), flush=True)
@@ -158,6 +159,9 @@ def main() -> None:
                 spent["cpu_seconds_to_oracle_best"] = until(course, courses["oracle"][:, 1].max())
             print(json.dumps({"run": {"model": preset, "statics": statics, "seed": seed}, **spent}), flush=True)
     for about, classifier in results:
+        if classifier.trees:
+            alone = replace(classifier, trees=None).calibrate(curves[held_out])
+            report(about | {"model": f"{about['model']}, network alone", "calibrated": True}, alone.predict(test, DAYS))
         report(about | {"calibrated": False}, replace(classifier, calibration=None).predict(test, DAYS))
         report(about | {"calibrated": True}, classifier.predict(test, DAYS))
     processed = process(test)
