@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,11 +17,12 @@ from elasticc_hc.lightcurves.lightcurves import POLICIES, LightCurves
 from elasticc_hc.taxonomy.taxonomy import Taxonomy
 from elasticc_hc.training.dataset import SERIES_FEATURES, fit_preprocessing
 from elasticc_hc.training.model import Architecture, build_network
+from elasticc_hc.training.trees import STATE_FEATURES, TREE_SETTINGS, BoostedTrees
 
 ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "data" / "elasticc2_train_01_1percent"
 SAMPLE = ROOT / "nbs" / "data" / "plasticc_sample.parquet"
-ENCODERS = ["lstm", "attention"]
+ENCODERS = ["lstm", "attention", "hybrid"]  # an LSTM with boosted trees
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +38,18 @@ def untrained(curves, tree, keep, encoder="lstm"):
     """A classifier with random weights, which must keep the promise as well as any other."""
     torch.manual_seed(0)
     taxonomy, preprocessing = Taxonomy.from_yaml(tree), fit_preprocessing(curves, keep=keep)
-    shape = Architecture(len(SERIES_FEATURES), preprocessing.n_static, len(taxonomy.nodes), encoder)
-    return HierarchicalClassifier(build_network(shape).eval(), taxonomy, preprocessing)
+    shape = Architecture(len(SERIES_FEATURES), preprocessing.n_static, len(taxonomy.nodes), "lstm" if encoder == "hybrid" else encoder)
+    trees = some_trees(len(STATE_FEATURES) + len(preprocessing.static_columns), taxonomy) if encoder == "hybrid" else None
+    return HierarchicalClassifier(build_network(shape).eval(), taxonomy, preprocessing, trees=trees)
+
+
+def some_trees(n_features, taxonomy):
+    """Trees that have learned noise, so that every feature counts."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(0, 10 ** rng.uniform(-1, 2, n_features), (4000, n_features)).astype(np.float32)
+    data = lightgbm.Dataset(values, rng.integers(0, len(taxonomy.leaves), len(values)), params={"verbose": -1})
+    booster = lightgbm.train(TREE_SETTINGS | {"num_class": len(taxonomy.leaves), "num_threads": 1}, data, num_boost_round=5)
+    return BoostedTrees(booster, taxonomy.leaf_nodes, taxonomy)
 
 
 def check(classifier, curves):

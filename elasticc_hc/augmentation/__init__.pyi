@@ -18,8 +18,10 @@ from .augmentation import draw_hidden as draw_hidden
 from .augmentation import drop_bands as drop_bands
 from .augmentation import drop_observations as drop_observations
 from .augmentation import hidden_columns as hidden_columns
+from .augmentation import hide_statics as hide_statics
 from .augmentation import luminosity_distance as luminosity_distance
 from .augmentation import scatter_photoz as scatter_photoz
+from .augmentation import scatter_statics as scatter_statics
 from .augmentation import shift_redshift as shift_redshift
 from .augmentation import windows_by_days as windows_by_days
 from .augmentation import windows_by_fraction as windows_by_fraction

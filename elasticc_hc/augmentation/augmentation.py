@@ -7,7 +7,7 @@ __all__ = ['HALF_DETECTED_SNR', 'DETECTION_WIDTH', 'REDSHIFT_COLUMNS', 'REDSHIFT
            'METADATA_PATTERNS', 'Windows', 'windows_by_days', 'windows_by_random_day', 'windows_by_fraction',
            'windows_by_random_detection', 'detection_probability', 'add_noise', 'drop_observations', 'drop_bands',
            'luminosity_distance', 'shift_redshift', 'scatter_photoz', 'as_alert_history', 'hidden_columns',
-           'draw_hidden', 'compose']
+           'draw_hidden', 'hide_statics', 'scatter_statics', 'compose']
 
 # %% ../../nbs/05_augmentation/02_augmentation.ipynb #cell-003
 import re
@@ -294,6 +294,26 @@ def draw_hidden(
         drawn = torch.rand(n, generator=generator)[:, None] >= chances.cumsum(0)
         hidden |= torch.cat([patterns, torch.zeros_like(patterns[:1])])[drawn.sum(dim=1)]
     return hidden
+
+# %% ../../nbs/05_augmentation/02_augmentation.ipynb #a7861f78
+def hide_statics(
+    static: torch.Tensor,  # (B, 2 k): scaled values, then missing indicators
+    hidden: torch.Tensor,  # (B, k) bool
+) -> torch.Tensor:  # (B, 2 k)
+    "The static tensor with some features turned into missing ones."
+    values, missing = static.chunk(2, dim=1)
+    return torch.cat([values.masked_fill(hidden, 0.0), missing.masked_fill(hidden, 1.0)], dim=1)
+
+
+def scatter_statics(
+    static: torch.Tensor,  # (B, 2 k): scaled values, then missing indicators
+    spread: float,  # standard deviation of the noise
+    generator: torch.Generator,
+) -> torch.Tensor:  # (B, 2 k)
+    "The static tensor with noise on the known values."
+    values, missing = static.chunk(2, dim=1)
+    noise = spread * torch.randn(values.shape, generator=generator)
+    return torch.cat([values + noise * (1 - missing), missing], dim=1)
 
 # %% ../../nbs/05_augmentation/02_augmentation.ipynb #cell-044
 def compose(

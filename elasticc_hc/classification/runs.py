@@ -177,6 +177,7 @@ def train(
     pool: int = 0,  # objects in memory at once, for files larger than memory; 0: all
     simulate: int = 0,  # train on so many newly simulated objects of each leaf in every epoch; 0: on the data
     jobs: int = 1,  # processes that simulate
+    start: str | Path | None = None,  # run of the same kind, or the name of a packaged classifier, whose weights to begin with
     overwrite: bool = False,  # remove an earlier run in `out` first
     progress: Callable | None = None,  # called as progress(done, total, label), in epochs
 ) -> HierarchicalClassifier:  # of the best epoch, calibrated, as stored in `out`
@@ -198,7 +199,8 @@ def train(
         new = " new in every epoch," if simulate else ""
         progress(0, total, f"{len(training):,} objects to learn from,{new} {len(held_out):,} to choose the best epoch by")
     report = _epoch_reporter(total, progress)
-    fit(training, held_out, tree, out, chosen, report)
+    begin = HierarchicalClassifier.run_folder(start) if start else None
+    fit(training, held_out, tree, out, chosen, report, start=begin)
     classifier = HierarchicalClassifier.load(out)
     if is_first():
         others = _fit_and_store_folds(data, folds, out, tree, chosen, report) if folds else []

@@ -277,7 +277,7 @@ def train(
     data: Annotated[Path, typer.Argument(help="Parquet file to train with; with --simulate, to validate and calibrate with.")],
     out: Out,
     taxonomy: Annotated[str, typer.Option(help="A tree of the package (elasticc2, plasticc) or a YAML file.")] = "elasticc2",
-    preset: Annotated[str, typer.Option(help="Set of choices: default, lstm, gru, attention or oracle.")] = "default",
+    preset: Annotated[str, typer.Option(help="Set of choices: default, hybrid, lstm, gru, attention or oracle.")] = "default",
     options: Annotated[Path | None, typer.Option(help="YAML file with other choices, such as the options.yaml of a run.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same result; the file's or 0 by default.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training set; the preset's by default.")] = None,
@@ -285,6 +285,7 @@ def train(
     pool: Annotated[int, typer.Option(help="Read so many objects at a time, for files larger than memory; 0: all.", min=0)] = 0,
     simulate: Annotated[int, typer.Option(help="Train on so many new simulated objects of each leaf in every epoch.", min=0)] = 0,
     jobs: Annotated[int, typer.Option(help="Processes that simulate.", min=1)] = 1,
+    start: Annotated[str | None, typer.Option(help="Run of the same kind, or packaged classifier, whose weights to begin with.")] = None,
     overwrite: Overwrite = False,
 ):
     "Train a classifier; a run with the same choices that was interrupted goes on where it stopped."
@@ -298,7 +299,7 @@ def train(
         raise typer.BadParameter("not together with --folds or --pool", param_hint="--simulate")
     with progress_bar("training epochs") as progress:
         elasticc_hc.train(data, out, taxonomy, preset, options, seed=seed, epochs=epochs, folds=folds, pool=pool,
-                          simulate=simulate, jobs=jobs, overwrite=overwrite, progress=progress)  # fmt: skip
+                          simulate=simulate, jobs=jobs, start=start, overwrite=overwrite, progress=progress)  # fmt: skip
     history = pd.read_parquet(out / "history.parquet")
     best = history["score"].idxmax()
     print(f"best epoch {best + 1} of {len(history)}: leaf macro F1 over all days {history['score'][best]:.3f}; run in {out}")

@@ -79,7 +79,6 @@ from .trainer import UNVARIED_EVERY as UNVARIED_EVERY
 from .trainer import build_optimizer as build_optimizer
 from .trainer import dense_loss as dense_loss
 from .trainer import fit as fit
-from .trainer import hide_statics as hide_statics
 from .trainer import is_first as is_first
 from .trainer import live_history as live_history
 from .trainer import own_device as own_device

@@ -32,6 +32,7 @@ class Options:
     keep: str = "alerts"  # policy of the processing rules: `alerts`, `forced` or `all`; says where answers are read as well
     static_columns: tuple[str, ...] = STATIC_COLUMNS  # static features, or a name in `STATIC_SETS`
     static_dropout: float = 0.05  # chance that a static feature of an object is hidden in a batch
+    static_noise: float = 0.0  # standard deviation of noise added to known static features, in units of their scaled spread
     blackout: float = 0.0  # chance that all static features of an object are hidden in a batch
     hide_host_magnitudes: float = 0.0  # instead, chance that the magnitudes of its hosts are hidden, see `METADATA_PATTERNS`
     hide_second_host: float = 0.0  # or all of the second host
@@ -70,7 +71,7 @@ class Options:
 
 OPTION_LIMITS = {
     **dict.fromkeys(("hidden", "layers", "epochs", "batch_size", "threads", "tree_objects"), (1, float("inf"))),
-    **dict.fromkeys(("trees", "tree_variants", "patience", "seed", "noise_depth", "redshift_spread"), (0, float("inf"))),
+    **dict.fromkeys(("trees", "tree_variants", "patience", "seed", "noise_depth", "static_noise", "redshift_spread"), (0, float("inf"))),
     **dict.fromkeys(("weight_decay", "alpha", "gamma"), (0, float("inf"))),
     **dict.fromkeys(("dropout", "static_dropout", "drop_share", "first_alert_share", "time_share", *METADATA_PATTERNS), (0, 1)),
     "learning_rate": (1e-12, float("inf")), "max_gradient": (1e-12, float("inf")),

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['UNVARIED_EVERY', 'plot_history', 'live_history', 'is_first', 'rank_and_world', 'process_group', 'own_device', 'share',
-           'hide_statics', 'variant_transform', 'window_loss', 'dense_loss', 'TrainingLoss', 'build_optimizer',
-           'Trainer', 'source_commit', 'fit']
+           'variant_transform', 'window_loss', 'dense_loss', 'TrainingLoss', 'build_optimizer', 'Trainer',
+           'source_commit', 'fit']
 
 # %% ../../nbs/08_training/06_trainer.ipynb #cell-003
 import os
@@ -13,7 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from functools import partial
 from importlib.metadata import version
@@ -29,14 +29,14 @@ from sklearn.metrics import f1_score
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from ..augmentation.augmentation import METADATA_PATTERNS, add_noise, as_alert_history, compose, draw_hidden, drop_observations
-from ..augmentation.augmentation import hidden_columns, shift_redshift, windows_by_fraction
+from ..augmentation.augmentation import METADATA_PATTERNS, add_noise, as_alert_history, compose, draw_hidden
+from ..augmentation.augmentation import drop_observations, hidden_columns, hide_statics, scatter_statics, shift_redshift, windows_by_fraction
 from ..conversion.parallel import exclusive_lock
 from ..lightcurves.lightcurves import LightCurves
 from ..loss.loss import HierarchicalCrossEntropy, answer_weights, log_probabilities, node_counts, time_weights
 from ..simulation.training_objects import EpochProducer, SimulatedObjects
 from ..taxonomy.taxonomy import Taxonomy
-from .dataset import DAYS, DAYS_SCALE, CurvesOnDisk, LightCurveDataset, batch_loader, fit_preprocessing, iter_pools
+from .dataset import DAYS, DAYS_SCALE, CurvesOnDisk, LightCurveDataset, Preprocessing, batch_loader, fit_preprocessing, iter_pools
 from .dataset import leaf_labels, max_pools, positions_at_days, reached_days
 from .model import Architecture, Network, build_network, data_fingerprint, load_checkpoint, logits_at, predict_logits
 from .model import restore_epoch, save_checkpoint, save_epoch
@@ -119,15 +119,6 @@ def share(
     curves = slice(rank, None, world) if rank < len(batch.length) else slice(0, 1)
     mine = type(batch)(*(part[curves] for part in batch))
     return mine, len(mine.length) / len(batch.length) * (rank < len(batch.length))
-
-# %% ../../nbs/08_training/06_trainer.ipynb #cell-006xx
-def hide_statics(
-    static: torch.Tensor,  # (B, 2 k): scaled values, then missing indicators
-    hidden: torch.Tensor,  # (B, k) bool
-) -> torch.Tensor:  # (B, 2 k)
-    "The static tensor with some features turned into missing ones."
-    values, missing = static.chunk(2, dim=1)
-    return torch.cat([values.masked_fill(hidden, 0.0), missing.masked_fill(hidden, 1.0)], dim=1)
 
 # %% ../../nbs/08_training/06_trainer.ipynb #cell-009xx
 UNVARIED_EVERY = 8
@@ -212,14 +203,19 @@ class Trainer:
         taxonomy: Taxonomy,
         options: Options,
         device: torch.device | str = "cpu",  # to compute on
+        start: str | Path | None = None,  # run of the same kind whose weights and scaling to begin with
     ):
         self.taxonomy, self.options, self.history = taxonomy, options, []
         self.producer, self.simulated_epoch = (train, 0) if isinstance(train, EpochProducer) else (None, None)
         train = self.producer.objects(0) if self.producer else train
         self.device = torch.device(device)
-        self.preprocessing = fit_preprocessing(train, options.static_columns, options.keep, inputs=options.inputs)
+        begun = load_checkpoint(start) if start else None
+        self.preprocessing = Preprocessing.from_dict(begun[1]["preprocessing"]) if begun else self._scaling(train)
         self.curves, self.validation = train, LightCurveDataset(validation, self.preprocessing, taxonomy)
         self.train = None if isinstance(train, CurvesOnDisk) else LightCurveDataset(train, self.preprocessing, taxonomy)
+        if options.static_noise:
+            generator = torch.Generator().manual_seed(options.seed)
+            self.validation.static = scatter_statics(self.validation.static, options.static_noise, generator)
         self.data = {"train": data_fingerprint(train), "validation": data_fingerprint(self.validation.curves)}
         self.data |= {"simulated_per_leaf": self.producer.plan.per_leaf} if self.producer else {}
         leaf = leaf_labels(train, taxonomy) if self.train is None else self.train.leaf.numpy()
@@ -228,6 +224,8 @@ class Trainer:
         torch.manual_seed(options.seed)
         shape = (self.preprocessing.n_series, self.preprocessing.n_static, len(taxonomy.nodes))
         self.network = build_network(Architecture(*shape, options.encoder, options.hidden, options.layers, dropout=options.dropout))
+        if begun:
+            self.data |= {"start": _copy_weights(*begun, self, start)}
         self.network.to(self.device)
         self.loss = HierarchicalCrossEntropy(taxonomy, node_counts(leaf, taxonomy), options.alpha, options.gamma).to(self.device)
         self.training_loss = TrainingLoss(self.network, self.loss, options)
@@ -236,6 +234,10 @@ class Trainer:
         steps = -(-len(train) // options.batch_size) + (max_pools(train) if self.train is None else 0)
         self.optimizer, self.schedule = build_optimizer(self.network, options, steps)
 
+    def _scaling(self, train: LightCurves | CurvesOnDisk) -> Preprocessing:
+        "Preprocessing with the scaling of the training set."
+        return fit_preprocessing(train, self.options.static_columns, self.options.keep, inputs=self.options.inputs)
+
     def _check(self, leaf: np.ndarray) -> None:
         "ValueError where there is nothing to learn from or to choose by."
         for name, size in (("training", len(leaf)), ("validation", len(self.validation))):
@@ -243,6 +245,17 @@ class Trainer:
                 raise ValueError(f"no object of the {name} set has a detection")
         if len(np.unique(leaf)) < 2:
             raise ValueError(f"the training set holds only {self.taxonomy.nodes[leaf[0]]}: two classes at least")
+
+
+def _copy_weights(network: Network, description: dict, trainer: Trainer, start: str | Path) -> str:  # fingerprint of its training objects
+    "Begin with the weights of another run; ValueError where it is of another kind."
+    chosen, other = trainer.options, description["options"]
+    differ = [name for name in ("static_columns", "keep", "inputs") if tuple(other[name]) != tuple(getattr(chosen, name))]
+    differ += ["taxonomy"] if description["taxonomy"] != trainer.taxonomy.to_dict() else []
+    if differ or replace(network.architecture, dropout=chosen.dropout) != trainer.network.architecture:
+        raise ValueError(f"{start}: a run with other {', '.join(differ) or 'network'} cannot be gone on with")
+    trainer.network.load_state_dict(network.state_dict())
+    return description["data"]["train"]
 
 # %% ../../nbs/08_training/06_trainer.ipynb #cell-017
 @patch
@@ -286,6 +299,8 @@ def epoch_batches(self: Trainer) -> Iterator:
             if options.static_dropout or chances.sum() > 0:
                 hidden = draw_hidden(len(batch.static), options.static_dropout, patterns, chances, generator)
                 batch = batch._replace(static=hide_statics(batch.static, hidden))
+            if options.static_noise:
+                batch = batch._replace(static=scatter_statics(batch.static, options.static_noise, generator))
             yield batch
 
 
@@ -381,6 +396,7 @@ def fit(
     options: Options = PRESETS["default"],
     progress: Callable[[dict], None] | None = None,  # called after each epoch with its row of the history
     device: str | None = None,  # `cpu` or `cuda`; a GPU where there is one by default
+    start: str | Path | None = None,  # run of the same kind whose weights and scaling to begin with
 ) -> pd.DataFrame:  # one row per epoch: loss, score, macro F1 at each day
     "Train a network and leave the checkpoint of its best epoch in `out`; OSError where another run writes there."
     out = Path(out)
@@ -392,7 +408,7 @@ def fit(
     with ExitStack() as held:
         held.enter_context(process_group(device))
         train = held.enter_context(train.producer()) if isinstance(train, SimulatedObjects) else train
-        trainer = Trainer(train, validation, taxonomy, options, device)
+        trainer = Trainer(train, validation, taxonomy, options, device, start)
         if is_first():
             out.mkdir(parents=True, exist_ok=True)
             held.enter_context(exclusive_lock(out, out))
