@@ -7,10 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_dataset import curves
 
-from elasticc_hc.augmentation.augmentation import METADATA_PATTERNS, as_alert_history, hidden_columns
+from elasticc_hc.augmentation.augmentation import METADATA_PATTERNS, as_alert_history, draw_hidden, hidden_columns, hide_statics
 from elasticc_hc.lightcurves.lightcurves import keep_unsaturated, process
 from elasticc_hc.lightcurves.statics import STATIC_COLUMNS
-from elasticc_hc.training.trainer import hide_statics
 
 SEEDS, SHARES = st.integers(0, 2**32), st.sampled_from([0.0, 0.3, 1.0])
 
@@ -78,7 +77,10 @@ def test_each_object_hides_one_pattern_or_none(seed, chances):
     names = [*STATIC_COLUMNS, "HOSTGAL2_PHOTOZ", "HOSTGAL2_MAG_r"]
     k, patterns = len(names), torch.from_numpy(hidden_columns(names))
     static = torch.cat([torch.ones(50, k), torch.zeros(50, k)], dim=1)
-    hidden, again = (hide_statics(static, 0.0, torch.Generator().manual_seed(seed), patterns, torch.tensor(chances)) for _ in range(2))
+    hidden, again = (
+        hide_statics(static, draw_hidden(len(static), 0.0, patterns, torch.tensor(chances), torch.Generator().manual_seed(seed)))
+        for _ in range(2)
+    )
     assert torch.equal(hidden, again) and torch.equal(hidden[:, :k], 1 - hidden[:, k:])
     allowed = {tuple(row) for row, chance in zip(patterns.tolist(), chances, strict=True) if chance} | {(False,) * k}
     assert set(map(tuple, hidden[:, k:].bool().tolist())) <= allowed
@@ -90,5 +92,5 @@ def test_a_certain_pattern_is_always_hidden(name):
     k, chances = len(STATIC_COLUMNS), torch.zeros(len(METADATA_PATTERNS))
     chances[position] = 1.0
     static = torch.cat([torch.ones(20, k), torch.zeros(20, k)], dim=1)
-    hidden = hide_statics(static, 0.0, torch.Generator().manual_seed(0), patterns, chances)[:, k:].bool()
+    hidden = hide_statics(static, draw_hidden(len(static), 0.0, patterns, chances, torch.Generator().manual_seed(0)))[:, k:].bool()
     assert (hidden == patterns[position]).all()

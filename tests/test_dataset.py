@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from elasticc_hc.augmentation.augmentation import windows_by_days, windows_by_fraction, windows_by_random_day, windows_by_random_detection
 from elasticc_hc.lightcurves.lightcurves import BANDS, DETECTED, POLICIES, SATURATED, LightCurves, answering, process
 from elasticc_hc.taxonomy.taxonomy import Taxonomy
-from elasticc_hc.training.dataset import DAYS, LightCurveDataset, batch_loader, fit_preprocessing, positions_at_days
+from elasticc_hc.training.dataset import DAYS, LightCurveDataset, batch_loader, fit_preprocessing, positions_at_days, scaling_knots
 
 STATIC = ("MWEBV", "HOSTGAL_PHOTOZ", "HOSTGAL_MAG_r")
 MODELS = ("SNIa-SALT3", "KN_K17", "TDE", "CLAGN", "EB")
@@ -139,12 +139,20 @@ def test_the_scaling_is_that_of_the_training_set():
     preprocessing = fit_preprocessing(curves, STATIC)
     z = curves.header["HOSTGAL_PHOTOZ"]
     known = z[z != -9]
-    assert preprocessing.mean[1] == pytest.approx(known.mean(), rel=1e-6)
-    assert preprocessing.scale[1] == pytest.approx(known.std(ddof=0), rel=1e-6)
+    assert preprocessing.knots[1][0] == pytest.approx(known.min()) and preprocessing.knots[1][-1] == pytest.approx(known.max())
     other = ragged([5] * 10, np.random.default_rng(1))
     static = LightCurveDataset(other, preprocessing).static
     kept = with_detection(other).header["MWEBV"]
-    np.testing.assert_allclose(static[:, 0], (kept - preprocessing.mean[0]) / preprocessing.scale[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(static[:, 0], np.interp(kept, preprocessing.knots[0], preprocessing.levels[0]), rtol=1e-4, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.one_of(st.floats(-1e6, 1e6), st.just(np.nan), st.sampled_from([0.0, 1.0])), min_size=1, max_size=60))
+def test_scaling_keeps_the_order_and_stays_small(values):
+    knots, levels = scaling_knots(np.array(values))
+    assert (np.diff(knots) > 0).all() and (np.diff(levels) > 0).all() and np.abs(levels).max() < 4
+    scaled = np.interp(np.sort(values), knots, levels)
+    assert (np.diff(scaled[np.isfinite(scaled)]) >= -1e-12).all()
 
 
 # --- days ---

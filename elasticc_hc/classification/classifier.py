@@ -375,7 +375,7 @@ def predict_detections(
 @patch
 def new_state(
     self: HierarchicalClassifier,
-    dtype: torch.dtype = torch.float32,  # of the recurrent state; float16 halves the memory and rounds the answers to about 1e-3
+    dtype: torch.dtype = torch.float32,  # of the network's state; float16 halves the memory and rounds the answers to about 1e-3
 ) -> State:
     "A state without objects, for `update`; ValueError where the preprocessing needs to look ahead."
     return empty_state(self, dtype)

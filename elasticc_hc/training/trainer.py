@@ -29,8 +29,8 @@ from sklearn.metrics import f1_score
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from ..augmentation.augmentation import METADATA_PATTERNS, add_noise, as_alert_history, compose, draw_hidden
-from ..augmentation.augmentation import drop_observations, hidden_columns, hide_statics, scatter_statics, shift_redshift, windows_by_fraction
+from ..augmentation.augmentation import METADATA_PATTERNS, add_noise, as_alert_history, compose, draw_hidden, drop_observations
+from ..augmentation.augmentation import hidden_columns, hide_statics, scatter_statics, shift_redshift, windows_by_fraction
 from ..conversion.parallel import exclusive_lock
 from ..lightcurves.lightcurves import LightCurves
 from ..loss.loss import HierarchicalCrossEntropy, answer_weights, log_probabilities, node_counts, time_weights
