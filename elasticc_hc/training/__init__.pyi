@@ -71,6 +71,7 @@ from .options import Options as Options
 from .options import PRESETS as PRESETS
 from .options import choose_options as choose_options
 from .options import read_options as read_options
+from .options import source_commit as source_commit
 from .options import update_options as update_options
 from .options import write_options as write_options
 from .trainer import Trainer as Trainer
@@ -86,7 +87,6 @@ from .trainer import plot_history as plot_history
 from .trainer import process_group as process_group
 from .trainer import rank_and_world as rank_and_world
 from .trainer import share as share
-from .trainer import source_commit as source_commit
 from .trainer import variant_transform as variant_transform
 from .trainer import window_loss as window_loss
 from .trees import BLOCK_SIZE as BLOCK_SIZE

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['OPTION_LIMITS', 'ORACLE_STATICS', 'DEFAULT', 'PRESETS', 'OPTION_CHOICES', 'KIND_NAMES', 'Options', 'update_options',
-           'read_options', 'write_options', 'choose_options']
+           'read_options', 'write_options', 'choose_options', 'source_commit']
 
 # %% ../../nbs/08_training/04_options.ipynb #cell-003
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -190,3 +192,12 @@ def choose_options(
     if not isinstance(options, Options):
         options = PRESETS[preset] if options is None else read_options(options, PRESETS[preset])
     return update_options(options, {name: value for name, value in changes.items() if value is not None})
+
+# %% ../../nbs/08_training/04_options.ipynb #38892c81
+def source_commit() -> str | None:  # commit, with + where files differ from it; None where the package is not in a git checkout
+    "The commit that this package's source is at."
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists() or not shutil.which("git"):
+        return None
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True).stdout.strip() or None

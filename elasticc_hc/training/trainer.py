@@ -4,13 +4,10 @@
 
 # %% auto #0
 __all__ = ['UNVARIED_EVERY', 'plot_history', 'live_history', 'is_first', 'rank_and_world', 'process_group', 'own_device', 'share',
-           'variant_transform', 'window_loss', 'dense_loss', 'TrainingLoss', 'build_optimizer', 'Trainer',
-           'source_commit', 'fit']
+           'variant_transform', 'window_loss', 'dense_loss', 'TrainingLoss', 'build_optimizer', 'Trainer', 'fit']
 
 # %% ../../nbs/08_training/06_trainer.ipynb #cell-003
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -40,7 +37,7 @@ from .dataset import DAYS, DAYS_SCALE, CurvesOnDisk, LightCurveDataset, Preproce
 from .dataset import leaf_labels, max_pools, positions_at_days, reached_days
 from .model import Architecture, Network, build_network, data_fingerprint, load_checkpoint, logits_at, predict_logits
 from .model import restore_epoch, save_checkpoint, save_epoch
-from .options import PRESETS, Options, write_options
+from .options import PRESETS, Options, source_commit, write_options
 from .trees import fit_trees, save_trees
 
 # %% ../../nbs/08_training/06_trainer.ipynb #cell-005
@@ -364,15 +361,6 @@ def stopped_improving(self: Trainer) -> bool:
     "Has the score not risen for as many epochs as the options allow?"
     scores = [row["score"] for row in self.history]
     return 0 < self.options.patience <= len(scores) - 1 - (int(np.argmax(scores)) if scores else 0)
-
-# %% ../../nbs/08_training/06_trainer.ipynb #8ebe2901
-def source_commit() -> str | None:  # commit, with + where files differ from it; None where the package is not in a git checkout
-    "The commit that this package's source is at."
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists() or not shutil.which("git"):
-        return None
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True).stdout.strip() or None
 
 # %% ../../nbs/08_training/06_trainer.ipynb #cell-023
 @patch
