@@ -38,15 +38,15 @@ ABOUT = {
     "synthetic": {
         "data": (
             "Synthetic objects of this package's own simulator: 32 models, as many of each of the 19 leaves; the survey `mixed` to learn"
-            " from and to calibrate with, the wide survey to test. Learned in two steps: 44 epochs, then, beginning with"
-            " their weights, 8 with noise of 0.2 standard deviations on the static features, so that details of simulated hosts do not"
-            " count."
+            " from and to calibrate with, the wide survey to test."
         ),
         "limits": (
             "Learned from this package's simulator, not from ELAsTiCC 2 and not from the sky. The table of real objects and the"
             " calibration errors below it say how far it carries.",
             "As many objects of every leaf, so that each counts: its class mix is not that of the sky; give `predict` a prior for another"
             " one, such as `elasticc2` or `observed`.",
+            "An object whose host is not known although its MWEBV is given is taken for one without a host, so for a distant or a Galactic"
+            " one: leave MWEBV out as well, or give a photometric redshift.",
             "Classes outside the tree are given to some class inside it.",
         ),
         "licence": "Weights: Apache-2.0.",
