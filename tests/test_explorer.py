@@ -153,7 +153,8 @@ def test_story_is_the_prediction_at_every_cut(classifier):
         for day in (0.0, 1.0, 8.0, 64.0):
             explorer.buttons.cut.value = min(day, explorer.buttons.cut.max)
             curves = explorer.source.curves
-            latest = curves.MJD[curves.detected & (curves.days <= explorer.buttons.cut.value)].max()  # the window shows answers at detections
+            seen = curves.detected & (curves.days <= explorer.buttons.cut.value)  # the window shows answers at detections
+            latest = curves.MJD[seen].max()
             predicted = classifier.predict(curves.select(curves.MJD <= latest), [1e6]).probabilities[0, 0]
             leaves = classifier.taxonomy.leaf_nodes
             np.testing.assert_allclose(np.array(explorer.icicle.data[0].values)[leaves], predicted[leaves], atol=1e-5)
