@@ -35,7 +35,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from quality import MODELS, VALIDATION_FRACTION, provenance, trained
+from quality import MODELS, VALIDATION_FRACTION, argument_parser, provenance, trained
 
 from elasticc_hc.augmentation.augmentation import windows_by_days
 from elasticc_hc.classification.classifier import HierarchicalClassifier, Predictions
@@ -210,21 +210,12 @@ def presets(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("train", type=Path)
-    parser.add_argument("test", type=Path)
-    parser.add_argument("--name", default="", help="of the data, for the record")
-    parser.add_argument("--taxonomy", default="plasticc")
+    parser = argument_parser(__doc__, ["default", "oracle", "oracle, batch 64"], ["with", "without"], [0])
     parser.add_argument("--supernnova", type=Path, metavar="PYTHON", help="interpreter that has the package; without, it is left out")
     parser.add_argument("--redshifts", nargs="+", default=["none", "zspe"], choices=REDSHIFTS, help="of the host, for SuperNNova")
     parser.add_argument("--norms", nargs="+", default=["global"], choices=NORMS, help="of SuperNNova's inputs; see above")
     parser.add_argument("--balanced", action="store_true", help="let SuperNNova learn from equally many objects of each class")
     parser.add_argument("--supernnova-epochs", type=int, help="its own default without")
-    parser.add_argument("--presets", nargs="*", default=["default", "oracle", "oracle, batch 64"], choices=MODELS)
-    parser.add_argument("--statics", nargs="+", default=["with", "without"], choices=["with", "without"], help="for our presets")
-    parser.add_argument("--epochs", type=int, help="the same for all presets; each one's own by default")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--keep", type=Path, help="folder to keep the runs in")
     asked = parser.parse_args()
     taxonomy = Taxonomy.from_yaml(asked.taxonomy)
     curves, test = LightCurves.from_parquet(asked.train), LightCurves.from_parquet(asked.test)

@@ -123,19 +123,25 @@ def until(course: np.ndarray, score: float) -> float | None:
     return round(float(course[there[0], 0]), 1) if len(there) else None
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def argument_parser(about: str | None, presets: list[str], statics: list[str], seeds: list[int]) -> argparse.ArgumentParser:
+    "The arguments that say what is trained on what, with these defaults."
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", type=Path)
     parser.add_argument("test", type=Path)
     parser.add_argument("--name", default="", help="of the data, for the record")
     parser.add_argument("--taxonomy", default="plasticc")
-    parser.add_argument("--presets", nargs="*", default=["oracle", "lstm", "default"], choices=MODELS)
-    parser.add_argument("--statics", nargs="+", default=["with"], choices=["with", "without"])
+    parser.add_argument("--presets", nargs="*", default=presets, choices=MODELS)
+    parser.add_argument("--statics", nargs="+", default=statics, choices=["with", "without"], help="for the presets")
     parser.add_argument("--epochs", type=int, help="the same for all presets; each one's own by default")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=seeds)
+    parser.add_argument("--keep", type=Path, help="folder to keep the runs in")
+    return parser
+
+
+def main() -> None:
+    parser = argument_parser(__doc__, ["oracle", "lstm", "default"], ["with"], [0, 1, 2])
     parser.add_argument("--no-boosting", action="store_true")
     parser.add_argument("--boosting-days", type=int, nargs="+", default=DAYS, choices=DAYS, help="each is a fit of its own")
-    parser.add_argument("--keep", type=Path, help="folder to keep the runs in")
     asked = parser.parse_args()
     taxonomy = Taxonomy.from_yaml(asked.taxonomy)
     curves, test = LightCurves.from_parquet(asked.train), LightCurves.from_parquet(asked.test)

@@ -30,7 +30,7 @@ from ..taxonomy.taxonomy import Taxonomy
 from ..training.dataset import DAYS, LightCurveDataset, Preprocessing, batch_loader, first_alerts, known_leaves
 from ..training.dataset import positions_at_days, reached_days
 from ..training.model import Network, leave_parent_threads, load_checkpoint, logits_at, predict_logits, update_checkpoint
-from ..training.options import OPTION_CHOICES
+from ..training.options import Options, update_options
 from ..training.trees import BoostedTrees, feature_table, load_trees
 
 # %% ../../nbs/09_classification/02_classifier.ipynb #cell-006
@@ -213,15 +213,17 @@ class HierarchicalClassifier:
     ) -> "HierarchicalClassifier":
         "The classifier of a run; FileNotFoundError or ValueError names what is missing or broken."
         folder = cls.run_folder(run)
-        if precision not in OPTION_CHOICES["precision"]:
-            raise ValueError(f"precision {precision!r}: choose one of {', '.join(OPTION_CHOICES['precision'])}")
+        update_options(Options(), {"precision": precision}, "precision of the arithmetic")
         network, description = load_checkpoint(folder)
         taxonomy = Taxonomy.from_dict(description["taxonomy"])
         if network.architecture.n_nodes != len(taxonomy.nodes):
             size = f"{len(taxonomy.nodes)} nodes, the network {network.architecture.n_nodes}"
             raise ValueError(f"{folder}: the tree {taxonomy.name} with root {taxonomy.nodes[0]} has {size}; they do not fit")
-        parts = calibration_parts(description.get("calibration"), taxonomy)
-        preprocessing = Preprocessing.from_dict(description["preprocessing"])
+        try:
+            preprocessing = Preprocessing.from_dict(description["preprocessing"])
+            parts = calibration_parts(description.get("calibration"), taxonomy)
+        except ValueError as error:
+            raise ValueError(f"{folder}: {error}") from None
         return cls(network, taxonomy, preprocessing, *parts, description, load_trees(folder, description, taxonomy), precision)
 
     @classmethod

@@ -86,7 +86,7 @@ def _schema_files(path: Path) -> list[Path]:
 
 
 def _load(path: Path):
-    "A schema with those that it refers to, which lie beside it."
+    "A schema with those that it refers to, from the same folder."
     try:
         return fastavro.schema.load_schema(path)
     except (ValueError, OSError, fastavro.schema.SchemaParseException, fastavro.repository.base.SchemaRepositoryError) as error:

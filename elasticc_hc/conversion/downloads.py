@@ -152,7 +152,7 @@ PAIR_BYTES = 200_000_000  # of the first pair of all 32 models of ELAsTiCC 2, es
 def shards_record(
     target: Path,  # folder of the release
 ) -> Path:
-    "The record of the files in a folder that were fetched one by one; it lies beside the folder."
+    "The record of the files in a folder that were fetched one by one; it is stored next to the folder."
     return target.with_name(f"{target.name}.shards.json")
 
 

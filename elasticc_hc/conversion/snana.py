@@ -62,7 +62,7 @@ def find_pairs(
         if part:
             files = found.setdefault((model_of_directory(path.parent.resolve().name), str(path.parent), part[1]), {})
             if part[2].upper() in files:
-                raise ValueError(f"{path}: stands beside {files[part[2].upper()].name}; keep one of the two")
+                raise ValueError(f"{path}: is there as well as {files[part[2].upper()].name}; keep one of the two")
             files[part[2].upper()] = path
     if not found:
         raise FileNotFoundError(f"{folder}: no *_HEAD.FITS(.gz) with a *_PHOT.FITS(.gz) in it")

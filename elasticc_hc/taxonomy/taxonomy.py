@@ -151,7 +151,7 @@ class TreeArrays:
 
 # %% ../../nbs/02_taxonomy/02_taxonomy.ipynb #cell-007x
 class TreeGroups(TreeArrays):
-    "Who stands beside whom, and who has nobody below."
+    "The siblings of each node, and the nodes without children."
 
     @cached_property
     def groups(self) -> np.ndarray:

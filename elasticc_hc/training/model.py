@@ -122,7 +122,7 @@ ATTENTION_BLOCK = 32  # observations whose attention is computed at once
 
 
 class ObservationFeatures(nn.Module):
-    "Flux and error on several scales, and days as sinusoids, beside the numbers of an observation."
+    "Flux and error on several scales, and days as sinusoids, added to the numbers of an observation."
 
     def __init__(self):
         super().__init__()
@@ -193,7 +193,7 @@ def window_attention(
 
 # %% ../../nbs/08_training/03_model.ipynb #953acaa5
 class AttentionLayer(nn.Module):
-    "Attention to the window beside a multilayer perceptron, with one residual connection."
+    "Attention to the window and a multilayer perceptron in parallel, with one residual connection."
 
     def __init__(self, size: int, dropout: float):
         super().__init__()
