@@ -48,4 +48,5 @@ from .runs import predict as predict
 from .runs import train as train
 from .state import State as State
 from .state import empty_state as empty_state
+from .state import leave_parent_threads as leave_parent_threads
 from .state import update_state as update_state

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import torch
 from fastcore.basics import patch
 
-from .state import State, empty_state, update_state
+from .state import State, empty_state, leave_parent_threads, update_state
 from ..conversion.parquet import atomic_write
 from ..lightcurves.lightcurves import LightCurves, ordered_days
 from ..loss.calibration import Calibration, apply_calibration, calibration_parts, fit_calibration
@@ -29,7 +29,7 @@ from ..loss.loss import node_counts, node_probabilities
 from ..taxonomy.taxonomy import Taxonomy
 from ..training.dataset import DAYS, LightCurveDataset, Preprocessing, batch_loader, first_alerts, known_leaves
 from ..training.dataset import positions_at_days, reached_days
-from ..training.model import Network, leave_parent_threads, load_checkpoint, logits_at, predict_logits, update_checkpoint
+from ..training.model import Network, load_checkpoint, logits_at, predict_logits, update_checkpoint
 from ..training.options import Options, update_options
 from ..training.trees import BoostedTrees, feature_table, load_trees
 
@@ -259,12 +259,12 @@ class HierarchicalClassifier:
 
     def _repr_html_(self) -> str:
         size, about = sum(weights.numel() for weights in self.network.parameters()), self.description
-        objects, versions = about.get("objects", {}), about.get("versions", {})
+        objects, versions, a = about.get("objects", {}), about.get("versions", {}), self.network.architecture
         trained = [f"{objects['train']:,} objects, {objects['validation']:,} held out"] if objects else []
         trained += [f"data {about['data']['train']}"] if "data" in about else []
         trained += [f"epoch {about['epoch'] + 1} chosen"] if "epoch" in about else []
         rows = {
-            "network": f"{self.network.architecture.encoder}, {size:,} weights{'' if self.trees is None else ', and boosted trees'}",
+            "network": f"{a.encoder}{f' × {a.members}' * (a.members > 1)}, {size:,} weights{', and boosted trees' * bool(self.trees)}",
             "taxonomy": f"{self.taxonomy.name}, {len(self.taxonomy.leaves)} leaves: {', '.join(self.taxonomy.leaves)}",
             "trained on": "; ".join(trained) or "not recorded",
             "trained": f"{about.get('date', 'date not recorded')}, elasticc_hc {versions.get('elasticc_hc', 'unknown')}",

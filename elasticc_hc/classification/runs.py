@@ -177,6 +177,7 @@ def train(
     pool: int = 0,  # objects in memory at once, for files larger than memory; 0: all
     simulate: int = 0,  # train on so many newly simulated objects of each leaf in every epoch; 0: on the data
     jobs: int = 1,  # processes that simulate
+    members: int | None = None,  # networks whose logits are averaged; those of the options by default
     start: str | Path | None = None,  # run of the same kind, or the name of a packaged classifier, whose weights to begin with
     overwrite: bool = False,  # remove an earlier run in `out` first
     progress: Callable | None = None,  # called as progress(done, total, label), in epochs
@@ -186,7 +187,7 @@ def train(
         raise ValueError(f"folds is {folds}: two at least, or 0 for none; and not together with pool")
     if simulate < 0 or (simulate and (folds or pool)):
         raise ValueError(f"simulate is {simulate}: one object of each leaf at least, or 0 for none; and not together with folds or pool")
-    chosen, out = choose_options(preset, options, seed=seed, epochs=epochs), Path(out)
+    chosen, out = choose_options(preset, options, seed=seed, epochs=epochs, members=members), Path(out)
     tree = taxonomy if isinstance(taxonomy, Taxonomy) else Taxonomy.from_yaml(taxonomy)
     simulated = simulate and SimulatedObjects(tree, simulate, chosen.seed, jobs=jobs)
     training, held_out = _training_and_held_out(data, pool, simulated, chosen.static_columns)

@@ -285,6 +285,7 @@ def train(
     pool: Annotated[int, typer.Option(help="Read so many objects at a time, for files larger than memory; 0: all.", min=0)] = 0,
     simulate: Annotated[int, typer.Option(help="Train on so many new simulated objects of each leaf in every epoch.", min=0)] = 0,
     jobs: Annotated[int, typer.Option(help="Processes that simulate.", min=1)] = 1,
+    members: Annotated[int | None, typer.Option(min=1, help="Networks whose logits are averaged.")] = None,
     start: Annotated[str | None, typer.Option(help="Run of the same kind, or packaged classifier, whose weights to begin with.")] = None,
     overwrite: Overwrite = False,
 ):
@@ -299,7 +300,7 @@ def train(
         raise typer.BadParameter("not together with --folds or --pool", param_hint="--simulate")
     with progress_bar("training epochs") as progress:
         elasticc_hc.train(data, out, taxonomy, preset, options, seed=seed, epochs=epochs, folds=folds, pool=pool,
-                          simulate=simulate, jobs=jobs, start=start, overwrite=overwrite, progress=progress)  # fmt: skip
+                          simulate=simulate, jobs=jobs, members=members, start=start, overwrite=overwrite, progress=progress)  # fmt: skip
     history = pd.read_parquet(out / "history.parquet")
     best = history["score"].idxmax()
     print(f"best epoch {best + 1} of {len(history)}: leaf macro F1 over all days {history['score'][best]:.3f}; run in {out}")

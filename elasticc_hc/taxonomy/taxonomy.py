@@ -39,7 +39,7 @@ class Node:
 def node_from_dict(
     entry: dict,  # one entry of the YAML file
 ) -> Node:
-    "A node from its entry; ValueError names what is missing or unknown in it."
+    "A node from its entry; ValueError names a missing or unknown entry."
     if not isinstance(entry, dict) or "name" not in entry or "parent" not in entry:
         raise ValueError(f"node {entry!r}: needs at least a name and a parent (null for the root)")
     unknown = set(entry) - {field.name for field in fields(Node)}
@@ -59,7 +59,7 @@ def _entry_value(name: object, field: str, value: object) -> object:
     if value is None and field in ("parent", "class_id", "plasticc"):
         return None
     if isinstance(value, bool):
-        raise ValueError(f"node {name}: {field} is {value!r}; YAML takes yes, no, on and off for booleans: put the name into quotes")
+        raise ValueError(f"node {name}: {field} is {value!r}; YAML reads yes, no, on and off as booleans: put the name in quotes")
     if field in ("class_id", "plasticc"):
         if not isinstance(value, int):
             raise ValueError(f"node {name}: {field} is {value!r}, not a whole number")
@@ -75,14 +75,14 @@ RESERVED_NAMES = ("SNID", "MJD", "day", "truth", "class", "probability")  # colu
 def validated_tree(
     nodes: Sequence[Node],
 ) -> nx.DiGraph:  # edges from parent to child
-    "The nodes as a tree; ValueError names the node that breaks it."
+    "The nodes as a tree; ValueError names the invalid node."
     names = [node.name for node in nodes]
     if taken := [name for name in names if name in RESERVED_NAMES]:
         raise ValueError(f"node {taken[0]}: predictions have a column of this name; choose another")
     for name in names:
         if names.count(name) > 1:
             above = ", ".join(str(node.parent) for node in nodes if node.name == name)
-            raise ValueError(f"node {name} stands {names.count(name)} times, below {above}: one parent each")
+            raise ValueError(f"node {name} occurs {names.count(name)} times, below {above}: one parent each")
     roots = [node.name for node in nodes if node.parent is None]
     if len(roots) != 1:
         raise ValueError(f"a tree has one root, this one has {len(roots)}: {', '.join(roots) or 'none'}")
@@ -94,7 +94,7 @@ def validated_tree(
         tree.add_edges_from([(node.parent, node.name)] if node.parent is not None else [])
     lost = set(names) - {roots[0]} - nx.descendants(tree, roots[0])
     if lost:
-        raise ValueError(f"node(s) {', '.join(sorted(lost))}: not below the root {roots[0]} (a circle of parents)")
+        raise ValueError(f"node(s) {', '.join(sorted(lost))}: not below the root {roots[0]} (a cycle of parents)")
     return tree
 
 # %% ../../nbs/02_taxonomy/02_taxonomy.ipynb #cell-011
@@ -119,7 +119,7 @@ def label_aliases(
     nodes: Sequence[Node],
     leaf_of: dict[str, str],  # model name → leaf
 ) -> dict[str, str]:  # label → leaf
-    "What is accepted as a label: models, leaves' own names, GENTYPEs and DESC class numbers, where they mean one leaf only."
+    "The accepted labels: models, names of leaves, GENTYPEs and DESC class numbers, where they refer to one leaf only."
     found = {}
     leaves = {node.parent for node in nodes}
     for node in (node for node in nodes if node.name not in leaves):
@@ -129,7 +129,7 @@ def label_aliases(
 
 # %% ../../nbs/02_taxonomy/02_taxonomy.ipynb #cell-006x
 class TreeArrays:
-    "What follows from the entries of a tree, computed when it is first asked for."
+    "Arrays derived from the entries of a tree, computed at first use."
 
     @cached_property
     def parents(self) -> np.ndarray:
@@ -138,7 +138,7 @@ class TreeArrays:
 
     @cached_property
     def paths(self) -> np.ndarray:
-        "(n_nodes, n_nodes) bool: `paths[i, v]` says that node v lies on the way from the root to i, both included."
+        "(n_nodes, n_nodes) bool: `paths[i, v]` is true if node v is on the path from the root to i, both included."
         paths = np.eye(len(self.nodes), dtype=bool)
         for node, parent in enumerate(self.parents[1:], start=1):
             paths[node] |= paths[parent]
@@ -155,7 +155,7 @@ class TreeGroups(TreeArrays):
 
     @cached_property
     def groups(self) -> np.ndarray:
-        "Number of the sibling group of each node, (n_nodes,) int64: same parent, same number; the root alone has 0."
+        "Number of the sibling group of each node, (n_nodes,) int64: same parent, same number; only the root has 0."
         return np.unique(self.parents, return_inverse=True)[1]
 
     @cached_property
@@ -191,7 +191,7 @@ class Taxonomy(TreeGroups):
         return f"Taxonomy({self.name}: {len(self.nodes)} nodes, {len(self.leaves)} leaves)"
 
     def index(self, name: str) -> int:
-        "The number of a node; ValueError where there is none of that name."
+        "The number of a node; ValueError if no node has that name."
         if name not in self.nodes:
             raise ValueError(f"no node {name!r} in taxonomy {self.name}: {', '.join(self.nodes)}")
         return self.nodes.index(name)
@@ -199,7 +199,7 @@ class Taxonomy(TreeGroups):
 # %% ../../nbs/02_taxonomy/02_taxonomy.ipynb #cell-010x
 @patch
 def to_dict(self: Taxonomy) -> dict:
-    "Plain types, ready for YAML or JSON; entries that say nothing are left out."
+    "Plain types, for YAML or JSON; empty entries are omitted."
     entries = []
     for node in self.entries:
         entry = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(node).items()}
@@ -209,7 +209,7 @@ def to_dict(self: Taxonomy) -> dict:
 
 @patch(cls_method=True)
 def from_dict(cls: Taxonomy, state: dict) -> Taxonomy:
-    "The inverse of `to_dict`; ValueError names the node that is wrong."
+    "The inverse of `to_dict`; ValueError names the invalid node."
     if not isinstance(state, dict) or not isinstance(state.get("nodes"), list) or not state["nodes"]:
         raise ValueError("a taxonomy is a mapping with a name and a list of nodes")
     return cls(str(state.get("name", "unnamed")), [node_from_dict(entry) for entry in state["nodes"]])
@@ -244,7 +244,7 @@ def node_of(
     self: Taxonomy,
     models: Iterable[str],  # (n,) models such as `SNIb-Templates` or `PLAsTiCC-62`, leaves, GENTYPEs or DESC class numbers
 ) -> np.ndarray:  # (n,) int64, leaf nodes
-    "The leaf of every label; ValueError names labels that this taxonomy does not know, with their numbers, or a missing one."
+    "The leaf of every label; ValueError names labels that are not in this taxonomy, with their counts, or a missing label."
     labels = pd.Series(list(models), dtype=object)
     if labels.isna().any():
         raise ValueError(f"the class of object {int(labels.isna().argmax())} (counted from 0) is missing")
@@ -253,7 +253,7 @@ def node_of(
     if unknown:
         counts = np.bincount(inverse, minlength=len(names))
         listed = ", ".join(f"{names[k]} ({counts[k]:,})" for k in unknown[:5])
-        raise ValueError(f"taxonomy {self.name} has no leaf for the model {listed}; it knows {', '.join(self.leaves)} and their models")
+        raise ValueError(f"taxonomy {self.name} has no leaf for the model {listed}; its leaves are {', '.join(self.leaves)}")
     return np.array([self.index(self._leaf_of[name]) for name in names], dtype=np.int64)[inverse]
 
 # %% ../../nbs/02_taxonomy/02_taxonomy.ipynb #cell-019
@@ -264,14 +264,14 @@ def from_edges(
     models: dict[str, Sequence[str]] | None = None,  # leaf → names of its models
     name: str = "edges",
 ) -> Taxonomy:
-    "A taxonomy from pairs of parent and child; ValueError names the node that breaks the tree."
+    "A taxonomy from pairs of parent and child; ValueError names the invalid node."
     edges, models = [(str(parent), str(child)) for parent, child in edges], models or {}
     parents, below = dict.fromkeys(parent for parent, _ in edges), {child for _, child in edges}
     entries = [{"name": root, "parent": None} for root in parents if root not in below]
     entries += [{"name": child, "parent": parent} for parent, child in edges]
     for leaf in models:
         if leaf not in {entry["name"] for entry in entries}:
-            raise ValueError(f"node {leaf}: has models but stands in no edge")
+            raise ValueError(f"node {leaf}: has models but is in no edge")
     return cls(name, [node_from_dict(entry | {"models": list(models.get(entry["name"], []))}) for entry in entries])
 
 # %% ../../nbs/02_taxonomy/02_taxonomy.ipynb #cell-022
@@ -280,7 +280,7 @@ def level(
     self: Taxonomy,
     level: str,  # one of `LEVELS`
 ) -> np.ndarray:  # node numbers in tree order
-    "The nodes that a level tells apart; ValueError names an unknown level."
+    "The nodes of a level; ValueError names an unknown level."
     if level not in LEVELS:
         raise ValueError(f"level {level!r}: choose one of {', '.join(LEVELS)}")
     if level == "leaf":
@@ -296,14 +296,14 @@ def at_level(
     nodes: np.ndarray,  # (n,) leaf nodes
     level: str,  # one of `LEVELS`
 ) -> np.ndarray:  # (n,) int64, positions within `self.level(level)`
-    "Where each leaf belongs among the nodes of a level."
+    "The position of each leaf among the nodes of a level."
     return self.paths[:, self.level(level)].argmax(axis=1)[nodes]
 
 # %% ../../nbs/02_taxonomy/02_taxonomy.ipynb #cell-025
 def _all_models_of(
     entries: Sequence[Node],
-) -> dict:  # `models` and `gentypes` of a leaf that takes all of these in
-    "Models (PLAsTiCC targets by their model names) and GENTYPEs of many nodes together."
+) -> dict:  # `models` and `gentypes` of a leaf that contains all of these
+    "Models (PLAsTiCC targets by their model names) and GENTYPEs of several nodes."
     models = [m for e in entries for m in (*e.models, *([] if e.plasticc is None else [f"PLAsTiCC-{e.plasticc}"]))]
     return {"models": tuple(models), "gentypes": tuple(g for e in entries for g in e.gentypes)}
 
@@ -313,7 +313,7 @@ def subtree(
     self: Taxonomy,
     name: str,  # becomes the root
 ) -> Taxonomy:
-    "A branch as a tree of its own; models outside it are unknown to it."
+    "A branch as a separate tree; models outside the branch have no leaf in it."
     below = np.flatnonzero(self.paths[:, self.index(name)])
     entries = [self.entries[node] for node in below]
     return Taxonomy(f"{self.name}: {name}", [replace(entries[0], parent=None), *entries[1:]])
@@ -324,7 +324,7 @@ def prune(
     self: Taxonomy,
     *names: str,  # inner nodes
 ) -> Taxonomy:
-    "The tree ended at these nodes: each becomes a leaf and takes in the models of all that was below."
+    "The tree ended at these nodes: each becomes a leaf with the models of all leaves below it."
     cut = [self.index(name) for name in names]
     entries = []
     for node, entry in enumerate(self.entries):
@@ -353,14 +353,14 @@ def _collapse_single_children(
 def _merged(
     taxonomy: Taxonomy,
     name: str,  # of the new leaf
-    members: Sequence[str],  # nodes that it takes in
+    members: Sequence[str],  # nodes that it contains
 ) -> list[Node]:
-    "The nodes with some of them put together into one leaf."
+    "The nodes with some of them merged into one leaf."
     chosen = np.array([taxonomy.index(member) for member in members])
     inside = taxonomy.paths[:, chosen].any(axis=1)
     for node in chosen:
         if taxonomy.paths[node, chosen].sum() > 1:
-            raise ValueError(f"node {taxonomy.nodes[node]}: stands below another member of {name}, so it is in there already")
+            raise ValueError(f"node {taxonomy.nodes[node]}: is below another member of {name} and already included")
     if name in taxonomy.nodes and not inside[taxonomy.index(name)]:
         raise ValueError(f"node {name}: the name is taken by a node that is not merged")
     above = taxonomy.paths[chosen].all(axis=0) & ~inside
@@ -377,9 +377,9 @@ def _merged(
 @patch
 def merge(
     self: Taxonomy,
-    classes: dict[str, Sequence[str]],  # name of a new leaf → nodes that it takes in
+    classes: dict[str, Sequence[str]],  # name of a new leaf → nodes that it contains
 ) -> Taxonomy:
-    "Classes put together; ValueError names a node that is not there, is taken twice, or whose name is taken."
+    "Merged classes; ValueError names a node that does not exist, is used twice, or whose name is taken."
     taxonomy = self
     for name, members in classes.items():
         if isinstance(members, str) or not len(members):
@@ -410,10 +410,10 @@ def relabel(
 def draw(
     self: Taxonomy,
     ax=None,  # matplotlib axes; new ones by default
-    probabilities: Sequence[float] | None = None,  # (n_nodes,) to colour the nodes by and print beside them
-    highlight: str | None = None,  # name of a node: only the way from the root to it keeps its colours
+    probabilities: Sequence[float] | None = None,  # (n_nodes,) to colour the nodes by and print next to them
+    highlight: str | None = None,  # name of a node: only the path from the root to it keeps its colours
 ):  # the axes
-    "The tree on its side in its own colours, with one path picked out, or coloured by probabilities."
+    "The tree as a dendrogram, root left, in its own colours, with one path highlighted, or coloured by probabilities."
     return draw_tree(self, ax, probabilities, highlight)
 
 
@@ -423,11 +423,11 @@ def icicle(
     ax=None,  # matplotlib axes; new ones by default
     probabilities: Sequence[float] | None = None,  # (n_nodes,) heights; by default all leaves are equally high
 ):  # the axes
-    "Blocks within blocks, root left: the higher, the more probable."
+    "The tree as nested blocks, root left, with heights equal to the probabilities."
     return draw_icicle(self, ax, probabilities)
 
 
 @patch
 def _repr_html_(self: Taxonomy) -> str:
-    "What a notebook shows: nested lists that fold."
+    "The HTML shown in a notebook: nested lists that fold."
     return tree_html(self)

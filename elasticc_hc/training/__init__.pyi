@@ -41,6 +41,7 @@ from .model import AttentionEncoder as AttentionEncoder
 from .model import AttentionLayer as AttentionLayer
 from .model import AttentionNetwork as AttentionNetwork
 from .model import ENCODERS as ENCODERS
+from .model import Ensemble as Ensemble
 from .model import HEAD_SIZE as HEAD_SIZE
 from .model import LSTM as LSTM
 from .model import LSTM_BLOCK_SIZE as LSTM_BLOCK_SIZE
@@ -50,8 +51,6 @@ from .model import ObservationFeatures as ObservationFeatures
 from .model import OracleNetwork as OracleNetwork
 from .model import Rotation as Rotation
 from .model import build_network as build_network
-from .model import data_fingerprint as data_fingerprint
-from .model import leave_parent_threads as leave_parent_threads
 from .model import load_checkpoint as load_checkpoint
 from .model import logits_at as logits_at
 from .model import predict_logits as predict_logits
@@ -70,6 +69,7 @@ from .options import ORACLE_STATICS as ORACLE_STATICS
 from .options import Options as Options
 from .options import PRESETS as PRESETS
 from .options import choose_options as choose_options
+from .options import data_fingerprint as data_fingerprint
 from .options import read_options as read_options
 from .options import source_commit as source_commit
 from .options import update_options as update_options
@@ -82,6 +82,7 @@ from .trainer import dense_loss as dense_loss
 from .trainer import fit as fit
 from .trainer import is_first as is_first
 from .trainer import live_history as live_history
+from .trainer import members_of as members_of
 from .trainer import own_device as own_device
 from .trainer import plot_history as plot_history
 from .trainer import process_group as process_group

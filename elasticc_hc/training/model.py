@@ -5,30 +5,23 @@
 # %% auto #0
 __all__ = ['LSTM_BLOCK_SIZE', 'ENCODERS', 'HEAD_SIZE', 'ATTENTION_BLOCK', 'NETWORKS', 'LSTM', 'Architecture', 'Network',
            'ObservationFeatures', 'Rotation', 'rotate', 'window_mask', 'window_attention', 'AttentionLayer',
-           'AttentionEncoder', 'AttentionNetwork', 'OracleNetwork', 'build_network', 'logits_at', 'predict_logits',
-           'leave_parent_threads', 'save_checkpoint', 'update_checkpoint', 'load_checkpoint', 'data_fingerprint',
-           'save_epoch', 'restore_epoch']
+           'AttentionEncoder', 'AttentionNetwork', 'OracleNetwork', 'Ensemble', 'build_network', 'logits_at',
+           'predict_logits', 'save_checkpoint', 'update_checkpoint', 'load_checkpoint', 'save_epoch', 'restore_epoch']
 
 # %% ../../nbs/08_training/03_model.ipynb #cell-003
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..conversion.parquet import atomic_write
-from ..lightcurves.lightcurves import OBSERVATION_COLUMNS, LightCurves
-from ..lightcurves.statics import value_range
-from .dataset import DAYS_SCALE, FLUX_SOFTENING, ORACLE_BAND_CENTRES, CurvesOnDisk
+from .dataset import DAYS_SCALE, FLUX_SOFTENING, ORACLE_BAND_CENTRES
 
 # %% ../../nbs/08_training/03_model.ipynb #cell-006
 LSTM_BLOCK_SIZE = 400_000  # observations times hidden units of a block
@@ -63,6 +56,7 @@ class Architecture:
     head_hidden: int = 128  # units of the head
     dropout: float = 0.2  # between the layers, while training
     window: int = 64  # newest observations that an observation attends to, itself included; for attention only
+    members: int = 1  # networks whose logits are averaged
 
 # %% ../../nbs/08_training/03_model.ipynb #cell-008
 class Network(nn.Module):
@@ -274,6 +268,44 @@ class OracleNetwork(Network):
         return torch.cat([self.dense(hidden), known], dim=-1), state
 
 
+# %% ../../nbs/08_training/03_model.ipynb #632bb097
+class Ensemble(Network):
+    "Networks of one architecture, each with its own weights; the mean of their logits."
+
+    def __init__(self, architecture: Architecture):
+        nn.Module.__init__(self)
+        self.architecture = architecture
+        self.members = nn.ModuleList(build_network(replace(architecture, members=1)) for _ in range(architecture.members))
+
+    def encode(self, series: torch.Tensor, static: torch.Tensor, state=None) -> tuple[torch.Tensor, tuple]:
+        "The features of all members after every observation, concatenated, and the state of each."
+        states = state or [None] * len(self.members)
+        parts = [member.encode(series, static, state) for member, state in zip(self.members, states, strict=True)]
+        features, states = zip(*parts, strict=True)
+        return torch.cat(features, dim=-1), states
+
+    def head(self, features: torch.Tensor) -> torch.Tensor:
+        "Mean logits of the members."
+        parts = features.chunk(len(self.members), dim=-1)
+        return torch.stack([member.head(part) for member, part in zip(self.members, parts, strict=True)]).mean(dim=0)
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        "Shape of the packed states of one object."
+        parts, *rest = self.members[0].state_shape
+        return len(self.members) * parts, *rest
+
+    def pack_state(self, state) -> torch.Tensor:
+        "The states of the members as one tensor, an object per row."
+        return torch.cat([member.pack_state(part) for member, part in zip(self.members, state, strict=True)], dim=1)
+
+    def unpack_state(self, packed: torch.Tensor) -> list:
+        "The inverse of `pack_state`."
+        parts = packed.chunk(len(self.members), dim=1)
+        return [member.unpack_state(part) for member, part in zip(self.members, parts, strict=True)]
+
+
+# %% ../../nbs/08_training/03_model.ipynb #a27f87bc
 NETWORKS = {"lstm": Network, "gru": Network, "attention": AttentionNetwork, "oracle": OracleNetwork}
 
 
@@ -283,7 +315,8 @@ def build_network(
     "The network of this architecture, with fresh weights; ValueError for an unknown encoder."
     if architecture.encoder not in NETWORKS:
         raise ValueError(f"encoder {architecture.encoder!r}: choose one of {', '.join(NETWORKS)}")
-    return NETWORKS[architecture.encoder](architecture).float()
+    kind = Ensemble if architecture.members > 1 else NETWORKS[architecture.encoder]
+    return kind(architecture).float()
 
 # %% ../../nbs/08_training/03_model.ipynb #cell-012
 def logits_at(
@@ -312,16 +345,6 @@ def predict_logits(
         rows = torch.arange(len(steps))[:, None].expand_as(steps)
         logits[batch.item] = logits_at(network, batch.to(device), rows, steps).float().cpu()
     return logits
-
-# %% ../../nbs/08_training/03_model.ipynb #1a8f536f
-_PROCESS = []  # number of the process in which PyTorch has computed
-
-
-def leave_parent_threads() -> None:
-    "One thread in a process that was forked after a prediction: the threads of PyTorch do not survive a fork (PyTorch #17199)."
-    if _PROCESS and _PROCESS[0] != os.getpid():
-        torch.set_num_threads(1)
-    _PROCESS[:] = [os.getpid()]
 
 # %% ../../nbs/08_training/03_model.ipynb #cell-022
 def _save_tensors(tensors: dict, path: Path) -> None:
@@ -377,30 +400,6 @@ def load_checkpoint(
     except Exception as error:
         raise ValueError(f"{folder / 'model.safetensors'}: the weights do not fit or are cut off ({error})") from error
     return network.eval(), description
-
-# %% ../../nbs/08_training/03_model.ipynb #cell-006x
-def data_fingerprint(
-    curves: LightCurves | CurvesOnDisk,
-) -> str:  # 16 hexadecimal digits
-    "What training sees: identifiers, classes and static columns, and every observation; of curves on disk the bytes of the files."
-    digest = hashlib.sha256(pd.util.hash_pandas_object(_hashable(curves.header), index=False).to_numpy().tobytes())
-    if isinstance(curves, CurvesOnDisk):
-        digest.update(curves.chosen.tobytes())
-        for path in dict.fromkeys(path for path, _ in curves.groups):
-            with open(path, "rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
-    else:
-        digest.update(curves.offsets.tobytes())
-        for name in OBSERVATION_COLUMNS:
-            digest.update(np.ascontiguousarray(getattr(curves, name)))
-    return digest.hexdigest()[:16]
-
-
-def _hashable(header: pd.DataFrame) -> pd.DataFrame:
-    "The columns that training sees, in an order of their own; what pandas cannot hash as text."
-    known = sorted(name for name in header if np.isfinite(value_range(str(name))[0]))
-    names = [*(name for name in ("SNID", "ELASTICC_class") if name in header), *known]
-    return header[names].astype({name: str for name in names if header[name].dtype == object})
 
 # %% ../../nbs/08_training/03_model.ipynb #cell-012x
 def save_epoch(

@@ -4,20 +4,24 @@
 
 # %% auto #0
 __all__ = ['OPTION_LIMITS', 'ORACLE_STATICS', 'DEFAULT', 'PRESETS', 'OPTION_CHOICES', 'KIND_NAMES', 'Options', 'update_options',
-           'read_options', 'write_options', 'choose_options', 'source_commit']
+           'read_options', 'write_options', 'choose_options', 'source_commit', 'data_fingerprint']
 
 # %% ../../nbs/08_training/04_options.ipynb #cell-003
+import hashlib
 import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import yaml
 
 from ..augmentation.augmentation import METADATA_PATTERNS
-from ..lightcurves.lightcurves import POLICIES
-from ..lightcurves.statics import ENGINEERED_FEATURES, STATIC_COLUMNS, STATIC_SETS
+from ..lightcurves.lightcurves import OBSERVATION_COLUMNS, POLICIES, LightCurves
+from ..lightcurves.statics import ENGINEERED_FEATURES, STATIC_COLUMNS, STATIC_SETS, value_range
+from .dataset import CurvesOnDisk
 
 # %% ../../nbs/08_training/04_options.ipynb #cell-006
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Options:
     supervision: str = "dense"  # `dense`: every answer of every object; `window`: one window of each, by fraction
     hidden: int = 100  # units per recurrent layer, or numbers per observation between attention layers
     layers: int = 2  # recurrent or attention layers
+    members: int = 1  # networks whose logits are averaged, trained together
     dropout: float = 0.3  # between the layers
     time_share: float = 0.0  # share of an object's loss by the time during which an answer is the latest, see `time_weights`
     keep: str = "alerts"  # policy of the processing rules: `alerts`, `forced` or `all`; says where answers are read as well
@@ -72,7 +77,7 @@ class Options:
 
 
 OPTION_LIMITS = {
-    **dict.fromkeys(("hidden", "layers", "epochs", "batch_size", "threads", "tree_objects"), (1, float("inf"))),
+    **dict.fromkeys(("hidden", "layers", "members", "epochs", "batch_size", "threads", "tree_objects"), (1, float("inf"))),
     **dict.fromkeys(("trees", "tree_variants", "patience", "seed", "noise_depth", "static_noise", "redshift_spread"), (0, float("inf"))),
     **dict.fromkeys(("weight_decay", "alpha", "gamma"), (0, float("inf"))),
     **dict.fromkeys(("dropout", "static_dropout", "drop_share", "first_alert_share", "time_share", *METADATA_PATTERNS), (0, 1)),
@@ -201,3 +206,27 @@ def source_commit() -> str | None:  # commit, with + where files differ from it;
         return None
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
     return subprocess.run(command, cwd=root, capture_output=True, text=True).stdout.strip() or None
+
+# %% ../../nbs/08_training/04_options.ipynb #a3249434
+def data_fingerprint(
+    curves: LightCurves | CurvesOnDisk,
+) -> str:  # 16 hexadecimal digits
+    "What training sees: identifiers, classes and static columns, and every observation; of curves on disk the bytes of the files."
+    digest = hashlib.sha256(pd.util.hash_pandas_object(_hashable(curves.header), index=False).to_numpy().tobytes())
+    if isinstance(curves, CurvesOnDisk):
+        digest.update(curves.chosen.tobytes())
+        for path in dict.fromkeys(path for path, _ in curves.groups):
+            with open(path, "rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+    else:
+        digest.update(curves.offsets.tobytes())
+        for name in OBSERVATION_COLUMNS:
+            digest.update(np.ascontiguousarray(getattr(curves, name)))
+    return digest.hexdigest()[:16]
+
+
+def _hashable(header: pd.DataFrame) -> pd.DataFrame:
+    "The columns that training sees, in an order of their own; what pandas cannot hash as text."
+    known = sorted(name for name in header if np.isfinite(value_range(str(name))[0]))
+    names = [*(name for name in ("SNID", "ELASTICC_class") if name in header), *known]
+    return header[names].astype({name: str for name in names if header[name].dtype == object})

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['UNVARIED_EVERY', 'plot_history', 'live_history', 'is_first', 'rank_and_world', 'process_group', 'own_device', 'share',
-           'variant_transform', 'window_loss', 'dense_loss', 'TrainingLoss', 'build_optimizer', 'Trainer', 'fit']
+           'variant_transform', 'window_loss', 'dense_loss', 'members_of', 'TrainingLoss', 'build_optimizer', 'Trainer',
+           'fit']
 
 # %% ../../nbs/08_training/06_trainer.ipynb #cell-003
 import os
@@ -35,9 +36,9 @@ from ..simulation.training_objects import EpochProducer, SimulatedObjects
 from ..taxonomy.taxonomy import Taxonomy
 from .dataset import DAYS, DAYS_SCALE, CurvesOnDisk, LightCurveDataset, Preprocessing, batch_loader, fit_preprocessing, iter_pools
 from .dataset import leaf_labels, max_pools, positions_at_days, reached_days
-from .model import Architecture, Network, build_network, data_fingerprint, load_checkpoint, logits_at, predict_logits
+from .model import Architecture, Network, build_network, load_checkpoint, logits_at, predict_logits
 from .model import restore_epoch, save_checkpoint, save_epoch
-from .options import PRESETS, Options, source_commit, write_options
+from .options import PRESETS, Options, data_fingerprint, source_commit, write_options
 from .trees import fit_trees, save_trees
 
 # %% ../../nbs/08_training/06_trainer.ipynb #cell-005
@@ -162,6 +163,11 @@ def dense_loss(
     return loss(logits_at(network, batch, rows, steps), batch.leaf[rows], weight[rows, steps])
 
 
+def members_of(network: Network) -> list[Network]:
+    "The networks that are averaged: itself where it is one."
+    return list(getattr(network, "members", [network]))
+
+
 class TrainingLoss(torch.nn.Module):
     "The loss of a batch as one module, which `DistributedDataParallel` can wrap."
 
@@ -171,8 +177,9 @@ class TrainingLoss(torch.nn.Module):
         self.supervised = window_loss if options.supervision == "window" else partial(dense_loss, time_share=options.time_share)
 
     def forward(self, batch) -> torch.Tensor:
-        "The loss of a padded batch, scalar."
-        return self.supervised(self.network, batch, self.loss)
+        "The loss of a padded batch, scalar; the mean over the members, each of which is taught alone."
+        losses = [self.supervised(member, batch, self.loss) for member in members_of(self.network)]
+        return torch.stack(losses).mean()
 
 # %% ../../nbs/08_training/06_trainer.ipynb #cell-013
 def build_optimizer(
@@ -220,7 +227,8 @@ class Trainer:
         self._check(leaf)
         torch.manual_seed(options.seed)
         shape = (self.preprocessing.n_series, self.preprocessing.n_static, len(taxonomy.nodes))
-        self.network = build_network(Architecture(*shape, options.encoder, options.hidden, options.layers, dropout=options.dropout))
+        kind = {name: getattr(options, name) for name in ("encoder", "hidden", "layers", "dropout", "members")}
+        self.network = build_network(Architecture(*shape, **kind))
         if begun:
             self.data |= {"start": _copy_weights(*begun, self, start)}
         self.network.to(self.device)
@@ -318,7 +326,8 @@ def step(
     with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bfloat16"):
         loss = self.training_loss(mine.to(self.device)) * weight
     (loss * world).backward()  # the gradients of the processes are averaged
-    torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.max_gradient)
+    for member in members_of(self.network):
+        torch.nn.utils.clip_grad_norm_(member.parameters(), self.options.max_gradient / self.options.members)
     self.optimizer.step()
     self.schedule.step()
     value = loss.detach()
