@@ -1,8 +1,8 @@
-"""Reading of alerts: the rate of `read_alerts` beside that at which fastavro alone decodes the same messages.
+"""Rate of reading alerts with `read_alerts`, compared with decoding of the same messages by fastavro alone.
 
-Prints one JSON line about the machine, then one for each set of messages, then one for the uniting of many alerts. CPU time of
-one process, best of a few rounds, both measured in turn. Messages are made here from a schema with the field names of ELAsTiCC
-v0.9.1 (no host columns are left out) and, where --schemas gives a folder with Rubin's, of Rubin 10.0 with cut-out images.
+Prints one JSON line about the machine, then one for each set of messages, then one for merging many alerts. CPU time of one
+process, best of a few rounds, measured alternately. The messages are generated from a schema with the field names of ELAsTiCC
+v0.9.1 (with all host columns) and, if --schemas gives a folder with Rubin's schemas, of Rubin 10.0 with cut-out images.
 
     python bench/alerts.py [--schemas FOLDER] [--alerts 100000 --objects 30000]
 """
@@ -86,7 +86,7 @@ def rubin_messages(folder: Path, alerts: int, forced: int) -> tuple[list[bytes],
 
 
 def uniting(alerts: int, objects: int, schemas: Path) -> dict:
-    "A stream of alerts whose objects come again and again, each with its history, from a generator."
+    "Rate of merging a stream of alerts with repeated objects, each with its history, from a generator."
     schema = fastavro.parse_schema(ELASTICC_SCHEMA)
     rng = np.random.default_rng(0)
     times = np.sort(rng.integers(0, objects, alerts))

@@ -1,9 +1,9 @@
-"""Build elasticc_hc/simulation/tables/spectra.npz from two packages, neither of which the library needs to run.
+"""Build elasticc_hc/simulation/tables/spectra.npz from two packages that the library does not require at run time.
 
     pip download --no-deps speclite==1.0.0 saltshaker-sn==1.5 -d wheels
     python bench/build_tables.py wheels elasticc_hc/simulation/tables/spectra.npz
 
-What goes in: the LSST throughputs of 2023 (speclite, BSD-3-Clause; https://github.com/lsst/throughputs tag 1.9), binned to 5 nm,
+Contents: the LSST throughputs of 2023 (speclite, BSD-3-Clause; https://github.com/lsst/throughputs tag 1.9), binned to 5 nm,
 and the components M0 and M1 of the extended SALT2 model with its colour law (saltshaker-sn, BSD; Guy et al. 2007, Pierel et al.
 2018), binned to 20 A from 1,700 to 11,000 A. The same input gives the same bytes.
 """
@@ -26,7 +26,7 @@ SURFACE_RANGE = 1700.0, 11000.0  # Angstrom, rest frame
 
 
 def wheel(folder, prefix):
-    """The one wheel of this name in the folder."""
+    """The wheel of this name in the folder."""
     found = sorted(Path(folder).glob(f"{prefix}*.whl"))
     if not found:
         raise FileNotFoundError(f"{folder} has no {prefix}*.whl: download it first, see the head of this script")
@@ -76,7 +76,7 @@ def tables(folder):
 
 
 def write(path, arrays):
-    """A compressed .npz without time stamps, so that the same arrays give the same bytes."""
+    """Write a compressed .npz without time stamps: the same arrays give the same bytes."""
     partial = Path(f"{path}.partial")
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():

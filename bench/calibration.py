@@ -1,17 +1,18 @@
-"""What the temperatures and the conformal thresholds are worth on objects that nobody has seen.
+"""Effect of temperatures and conformal thresholds on objects not used for training or calibration.
 
     python bench/calibration.py demo/plasticc/run demo/plasticc/split/train.parquet demo/plasticc/split/test.parquet
         --folds demo/plasticc/run/folds --name PLAsTiCC
 
-The temperatures and offsets are fitted to the objects that `elasticc-hc train` held out to choose the best epoch by, a tenth of the
-training side. These are few: from 567 objects, a promise of 90 % has a standard error of 1.3 points. With --folds all training
-objects take part, each as seen by a network that was trained without it: five networks, each without a fifth. The thresholds then
-come from these, each calibrated by the other four.
+The temperatures and offsets are fitted to the objects that `elasticc-hc train` held out to select the best epoch, a tenth of the
+training set. With 567 objects, a coverage of 90 % has a standard error of 1.3 percentage points. With --folds all training
+objects are used, each with the prediction of a network trained without it: five networks, each without a fifth. The thresholds
+are then derived from these predictions, each fold calibrated with the other four.
 
-Prints what it was measured on, then one JSON line per level and day: calibration error, Brier score, log loss, accuracy and macro
-F1, of the network as it is, with temperatures alone, and with temperatures and offsets; the share of conformal sets that hold the
-truth for promises of 90 and 95 %, and their mean number of nodes. The last line has the worst over the days of each level. The test
-side is read once, at the end. With --store, the calibration and the class mix go into the run's checkpoint.
+Prints a line about the run, then one JSON line per level and day: calibration error, Brier score, log loss, accuracy and macro
+F1, of the uncalibrated network, with temperatures only, and with temperatures and offsets; the fraction of conformal sets that
+contain the true class for nominal coverages of 90 and 95 %, and their mean number of nodes. The last line has the worst day of
+each level. The test set is read once, at the end. With --store, the calibration and the class mix are written to the run's
+checkpoint.
 """
 
 import argparse
@@ -51,20 +52,20 @@ def bare(run: Path) -> HierarchicalClassifier:
 
 
 def crossed(classifier: HierarchicalClassifier, held_out: LightCurves) -> Predictions:
-    "Predictions for objects that neither the network nor the calibration has seen: each half calibrated with the other."
+    "Predictions for objects not used by the network or the calibration: each half is calibrated with the other."
     first = split_value(held_out.header["SNID"], seed=3) < 0.5
     return concatenate_predictions([classifier.calibrate(held_out[~half]).predict(held_out[half]) for half in (first, ~first)])
 
 
 def values(predictions: Predictions) -> dict:
-    "The metrics of the whole by level and day."
+    "Overall metrics by level and day."
     table = compute_metrics(predictions)
     table = table[(table["node"] == np.where(table["metric"] == "f1", "macro", "all")) & table["metric"].isin(METRICS)]
     return table.set_index(["level", "day", "metric"])["value"].to_dict()
 
 
 def row_of(level: str, index: int, tables: list[dict], sets: dict, after: Predictions) -> dict:
-    "What one level says on one day."
+    "Results of one level on one day."
     row = {"level": level, "day": DAYS[index]}
     row |= {name: [round(table[level, DAYS[index], name], 4) for table in tables] for name in METRICS}
     for promise in PROMISES:
@@ -87,9 +88,9 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("train", type=Path, help="Parquet file, or a folder of them")
     parser.add_argument("test", type=Path, help="Parquet file, or a folder of them")
-    parser.add_argument("--folds", type=Path, help="RUN/folds, as train --folds 5 leaves it; without it, all from the held-out objects")
+    parser.add_argument("--folds", type=Path, help="RUN/folds, written by train --folds 5; else held-out objects only")
     parser.add_argument("--store", action="store_true", help="write the calibration into RUN")
-    parser.add_argument("--name", default="", help="of the data, for the record")
+    parser.add_argument("--name", default="", help="name of the data in the output")
     options = parser.parse_args()
     torch.set_num_threads(1)
     classifier, curves = bare(options.run), parquet(options.train)

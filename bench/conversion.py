@@ -1,11 +1,11 @@
-"""How fast and how large: SNANA files to Parquet, this library against the usual recipe, on the same files.
+"""Speed and memory of the conversion of SNANA files to Parquet, compared with a common method, on the same files.
 
     python bench/conversion.py                 speed: one JSON line per result
     python bench/conversion.py --memory 4 40   peak memory at 4 and at 40 pairs of 5,000 objects
 
-The usual recipe is `sncosmo.read_snana_fits`, one record per object, written with pyarrow. It is timed where sncosmo is
-installed (`pip install sncosmo`), and left out, saying so, where it is not. All times are CPU time, one thread. The
-contestants take turns; a ratio is the median over the rounds of the ratio within a round.
+The common method is `sncosmo.read_snana_fits`, one record per object, written with pyarrow. It is timed if sncosmo is
+installed (`pip install sncosmo`), and otherwise omitted with a note. All times are CPU time, one thread. The methods are
+timed alternately; a ratio is the median over the rounds of the ratio within a round.
 """
 import argparse
 import gzip
@@ -48,7 +48,7 @@ HEAD = ("IAUC:16A FAKE:I RA:D DEC:D PIXSIZE NXPIX:I NYPIX:I SNTYPE:J MWEBV MWEBV
 
 
 def head_column(form, n, rng):
-    """Values of a HEAD column: text is one word, whole numbers are few, the rest is noise."""
+    """Values of a HEAD column: constant text, few distinct integers, random floats."""
     if form.endswith("A"):
         return np.full(n, "NULL")
     return rng.integers(0, 30, n) if form in "IJ" else rng.integers(0, 2**40, n) if form == "K" else rng.normal(size=n)
@@ -95,7 +95,7 @@ def write_pair(folder, index, objects, level=6, seed=0):
 
 
 def usual_recipe(head, phot, out):
-    """Each object into a table of its own, each table into a record, the records into Parquet."""
+    """Common method: one table per object, one record per table, all records to Parquet."""
     import sncosmo
     records = []
     for table in sncosmo.read_snana_fits(str(head), str(phot)):
@@ -113,7 +113,7 @@ def cpu(task, *args, **kwargs):
 
 
 def machine():
-    """Where and when: date, processor, versions."""
+    """Date, processor and versions."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {"date": date.today().isoformat(), "cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(),
@@ -121,7 +121,7 @@ def machine():
 
 
 def contestants(place, head, phot):
-    """What is timed, by name."""
+    """The timed methods, by name."""
     def ours(**options):
         return lambda: convert(place / "in", place / "out", overwrite=True, **options)
     tasks = {"inflate only": lambda: [inflate(path) for path in (head, phot)],
@@ -136,7 +136,7 @@ def contestants(place, head, phot):
 
 
 def speed(objects, rounds):
-    """Time all contestants in turn and print their medians, and the median ratios."""
+    """Time all methods alternately and print their medians and the median ratios."""
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     with tempfile.TemporaryDirectory() as place:
@@ -176,8 +176,8 @@ def memory(pairs, objects):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, help="objects in a pair: 2000 for speed, 5000 for memory")
-    parser.add_argument("--rounds", type=int, default=9, help="how often each contestant runs")
-    parser.add_argument("--memory", type=int, nargs="+", metavar="PAIRS", help="measure peak memory at so many pairs")
+    parser.add_argument("--rounds", type=int, default=9, help="repetitions of each method")
+    parser.add_argument("--memory", type=int, nargs="+", metavar="PAIRS", help="measure peak memory for these numbers of pairs")
     given = parser.parse_args()
     if given.memory:
         print(json.dumps(machine()))

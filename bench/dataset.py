@@ -1,10 +1,10 @@
-"""From columns to batches: the vectorised path beside one object at a time, on curves of about 150 observations.
+"""Speed of building batches: vectorised, compared with one object at a time, for curves of about 150 observations.
 
     python bench/dataset.py --curves 20000
 
-Prints one JSON line per way: CPU seconds, curves per CPU second, peak memory of the columnar way over the raw columns.
-The object-by-object way makes for each curve a source, applies the rules, and makes a table, the static features (one `SkyCoord`
-and four separations) and a row padded to 500, as published recipes do; it is timed on `--objects` curves.
+Prints one JSON line per method: CPU seconds, curves per CPU second, peak memory of the vectorised method over the raw columns.
+The object-by-object method makes a source for each curve, applies the rules, and makes a table, the static features (one
+`SkyCoord` and four separations) and a row padded to 500, as in published methods; it is timed on `--objects` curves.
 """
 
 import argparse
@@ -28,19 +28,19 @@ RAW = ("MJD", "BAND", "PHOTFLAG", "FLUXCAL", "FLUXCALERR")
 
 
 def many(n: int) -> LightCurves:
-    "The sample's curves, over and over."
+    "Repeated curves of the sample."
     curves = LightCurves.from_parquet(SAMPLE)
     return curves[np.arange(n) % len(curves)]
 
 
 def columnar(curves: LightCurves) -> int:
-    "Rules, features and one epoch of batches for all curves; the number of curves seen."
+    "Rules, features and one epoch of batches for all curves; returns the number of curves."
     dataset = LightCurveDataset(curves, fit_preprocessing(curves))
     return sum(len(batch.length) for batch in batch_loader(dataset, 256, seed=0))
 
 
 def one_by_one(curves: LightCurves) -> int:
-    "The same for one curve after another."
+    "The same, one curve at a time."
     rows = []
     for i in range(len(curves)):
         source = LSSTSource(curves[i]).process_lightcurve()
@@ -54,7 +54,7 @@ def one_by_one(curves: LightCurves) -> int:
 
 
 def measure(name: str, way, curves: LightCurves) -> dict:
-    "CPU seconds of one way."
+    "CPU seconds of one method."
     start = time.process_time()
     n = way(curves)
     seconds = time.process_time() - start
@@ -62,7 +62,7 @@ def measure(name: str, way, curves: LightCurves) -> dict:
 
 
 def memory_ratio(curves: LightCurves) -> float:
-    "Peak allocations of the columnar way over the size of the raw columns."
+    "Peak allocations of the vectorised method over the size of the raw columns."
     raw = sum(getattr(curves, name).nbytes for name in RAW)
     tracemalloc.start()
     columnar(curves)

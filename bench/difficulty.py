@@ -1,4 +1,4 @@
-"""How hard synthetic data are: the F1 score of each class, of a classifier trained on one simulation and tested on another.
+"""Difficulty of synthetic data: F1 score of each class for a classifier trained on one simulation and tested on another.
 
     elasticc-hc simulate one --per-model 1500 --seed 1
     elasticc-hc simulate two --per-model 200 --seed 77
@@ -10,11 +10,11 @@
     elasticc-hc evaluate run fresh/test.parquet --out results
     python bench/difficulty.py results --per-model 1500 --epochs 25
 
-Prints a JSON line about the machine, one per day with the macro F1 of the leaves, and one per leaf with its F1 at the end, beside
-what ORACLE published for the real ELAsTiCC2 (Shah et al. 2025, arXiv 2501.01496; trained on ten times as many objects, at most
-40,000 of a class). With equal numbers of each model a leaf of six models is six times as frequent as one of one model; `equal
-classes` is the F1 score if all leaves are equally frequent and the classifier knows it. A macro F1 of 0.95 or more would mean that
-the simulator is a toy.
+Prints a JSON line about the machine, one per day with the macro F1 of the leaves, and one per leaf with its F1 on the last day
+and the value published for ORACLE with the real ELAsTiCC2 (Shah et al. 2025, arXiv 2501.01496; trained on ten times as many
+objects, at most 40,000 of a class). With equal numbers of each model a leaf of six models is six times as frequent as one of one
+model; `equal classes` is the F1 score if all leaves are equally frequent and this prior is used. A macro F1 of 0.95 or more would
+mean that the simulator is too simple.
 """
 
 import argparse
@@ -37,7 +37,7 @@ ORACLE_LEAVES = {
 
 
 def equal_classes(predictions: pd.DataFrame) -> dict:
-    "F1 score of each leaf on the last day if all leaves are equally frequent: probabilities over the shares of the leaves."
+    "F1 score of each leaf on the last day if all leaves are equally frequent: probabilities over the fractions of leaves."
     last = predictions[predictions["day"] == predictions["day"].max()]
     leaves, share = list(ORACLE_LEAVES), last["truth"].value_counts()
     called = (last[leaves] / share[leaves]).idxmax(axis=1)

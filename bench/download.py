@@ -1,8 +1,8 @@
-"""Rates of fetching, checking and unpacking an archive like ELAsTiCC2's: a tar.bz2 of files that are compressed already.
+"""Rates of downloading, checking and unpacking an archive like that of ELAsTiCC2: a tar.bz2 of compressed files.
 
     python bench/download.py [--megabytes 200]
 
-In CPU time of this process, of which the server that sends the archive is a part: a real line is slower than the rate of fetching.
+CPU time of this process, which includes the server of the archive; a real network connection is slower than this download rate.
 Prints a line about the machine, then one JSON line per step.
 """
 
@@ -32,7 +32,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 def pack(path: Path, megabytes: int) -> None:
-    "Write an archive of random bytes, which compress as little as files that are compressed."
+    "Write an archive of random bytes, which are incompressible like compressed files."
     with tarfile.open(path, "w:bz2") as tar:
         for i in range(megabytes * 1_000_000 // FILE):
             header = tarfile.TarInfo(f"SET_MODEL/SET_{i:04d}_PHOT.FITS.gz")
@@ -41,7 +41,7 @@ def pack(path: Path, megabytes: int) -> None:
 
 
 def timed(step: str, size: int, work) -> None:
-    "Do it, and print how fast it went."
+    "Run a step and print its rate."
     start = time.process_time()
     work()
     seconds = time.process_time() - start

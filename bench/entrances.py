@@ -1,9 +1,9 @@
-"""What the checks of an entrance cost: `LightCurves.from_frame`, rows in order and shuffled, beside another version's.
+"""Cost of input checks: `LightCurves.from_frame`, rows in order and shuffled, compared with another version.
 
     python bench/entrances.py --objects 100000 --other OTHER_CLONE/.venv/bin/python
 
 Prints one JSON line per order of the rows: CPU seconds, the median over the rounds, and the ratio to the other version. The
-versions take turns, each in processes of its own, one thread, on the same frame of about 45 observations an object.
+versions run alternately, each in separate processes, one thread, on the same frame of about 45 observations per object.
 """
 
 import argparse
@@ -36,7 +36,7 @@ print(time.process_time() - start)
 
 
 def write_frames(folder: Path, objects: int) -> None:
-    "Tables of observations, in order and shuffled, and their header: the sample over and over, thinned."
+    "Tables of observations, in order and shuffled, and their header: the repeated, thinned sample."
     curves = LightCurves.from_parquet(SAMPLE)
     copies = -(-objects // len(curves))
     frame = curves.to_frame()
@@ -50,7 +50,7 @@ def write_frames(folder: Path, objects: int) -> None:
 
 
 def seconds(python: str, *files: Path) -> float:
-    "CPU seconds of one entrance in a fresh process."
+    "CPU seconds of one call in a new process."
     words = [python, "-W", "ignore", "-c", TIMED, *map(str, files)]
     return float(subprocess.run(words, check=True, capture_output=True, text=True, cwd="/").stdout)
 

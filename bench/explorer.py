@@ -2,11 +2,11 @@
 
     python bench/explorer.py FILE.parquet [--objects 100000] [--pages 100] [--browser] > bench/results/explorer.jsonl
 
-Repeats the objects of FILE under new names until there are enough, in row groups as `elasticc-hc convert` writes them, and
-measures in a fresh process: opening the catalogue and the whole window (imports apart), the memory that takes, turning a page
-(next, and random, which reads another row group), and moving the cut. That is the kernel's side. With --browser the same is
-measured as it is seen: JupyterLab and a headless Chromium on this machine, from the click to the last change of any figure
-(sizes of the window and of the figures as in tests/test_browser.py). Prints one JSON line per result.
+Repeats the objects of FILE under new names up to the requested number, in row groups as written by `elasticc-hc convert`. In a
+new process it measures the opening of the catalogue and of the window (without imports), their memory, the change to the next
+object and to a random one (which reads another row group), and a change of the cut, all in the kernel. With --browser the same
+is measured in JupyterLab with a headless Chromium on this machine, from the click to the last change of any figure (sizes of
+the window and of the figures as in tests/test_browser.py). Prints one JSON line per result.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-import psutil  # comes with ipykernel
+import psutil  # a dependency of ipykernel
 import pyarrow.parquet as pq
 
 from elasticc_hc.explorer.catalogue import Catalogue, repeat_objects
@@ -57,27 +57,27 @@ def told(what: str, milliseconds: list[float], **more) -> None:
 
 
 def timed(action) -> float:
-    "Milliseconds that an action takes."
+    "Duration of an action in milliseconds."
     start = time.perf_counter()
     action()
     return 1000 * (time.perf_counter() - start)
 
 
 def megabytes() -> float:
-    "Memory of this process that is not files mapped into it."
+    "Memory of this process without memory-mapped files."
     used = psutil.Process().memory_info()
     return (used.rss - used.shared) / 1e6
 
 
 def machine() -> dict:
-    "Where and when."
+    "Date and machine."
     info = Path("/proc/cpuinfo")
     names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
     return {"date": date.today().isoformat(), "cpu": names[0] if names else platform.processor(), "cores": os.cpu_count()}
 
 
 def measure(path: Path, pages: int) -> None:
-    "All measurements; in a process that has done nothing else."
+    "All measurements, in a new process."
     from elasticc_hc.classification.classifier import HierarchicalClassifier
     from elasticc_hc.explorer.explorer import Explorer
 
@@ -101,7 +101,7 @@ def measure(path: Path, pages: int) -> None:
 
 
 def measure_in_browser(path: Path, pages: int) -> None:
-    "From the click to the last change of any figure; a page is read by nobody faster than twice a second."
+    "Time from the click to the last change of any figure, with at most two objects per second."
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     from browser import blank_page, laboratory, run_all
 
@@ -122,8 +122,8 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="Parquet file whose objects are repeated")
     parser.add_argument("--objects", type=int, default=100_000)
     parser.add_argument("--pages", type=int, default=100)
-    parser.add_argument("--browser", action="store_true", help="also in a headless Chromium, a third of the pages")
-    parser.add_argument("--measure", action="store_true", help="FILE is large already: measure it as it is")
+    parser.add_argument("--browser", action="store_true", help="also in a headless Chromium, with a third of the objects")
+    parser.add_argument("--measure", action="store_true", help="measure FILE itself, without repetition")
     options = parser.parse_args()
     if options.measure:
         return measure(options.file, options.pages)

@@ -1,9 +1,9 @@
-"""Simulated host galaxies beside real ones: can a boosted classifier tell them apart?
+"""Simulated and real host galaxies: separability by a gradient-boosted classifier.
 
 Real: a Parquet file with `ELASTICC_class`, `SOURCE` and `ZTRUE` (the redshift of the source; of objects without it that of their
 host). Simulated: hosts of the model's profile for sources at the same redshifts and positions. The area under the ROC curve of
-gradient-boosted trees, cross-validated over five parts, is .5 where they cannot be told apart. Prints one JSON line about the run,
-then one for each class and group of columns, with the columns that give most away.
+gradient-boosted trees, in five-fold cross-validation, is .5 if they are indistinguishable. Prints one JSON line about the run,
+then one for each class and group of columns, with the most important columns.
 
     python bench/hosts.py real.parquet [--seed 0]
 """
@@ -30,7 +30,7 @@ from elasticc_hc.simulation.snana_files import BAND_NAMES, QUANTILES
 
 CLASSES = {"SNIa": r"SNIa-\w+", "SNII": r"SNII.*", "SNIb/c": r"SNI[bc].*", "KN": r"KN_.*"}
 SIMULATED = {"SNIa": "SNIa-SALT3", "SNII": "SNII-Templates", "SNIb/c": "SNIb-Templates", "KN": "KN_K17"}
-MOST_REDSHIFT = {"KN": 0.28}  # of a source whose own redshift is not known
+MOST_REDSHIFT = {"KN": 0.28}  # of a source with unknown redshift
 MAGNITUDES = tuple(f"HOSTGAL_MAG_{band}" for band in BAND_NAMES)
 GROUPS = {
     "magnitudes": MAGNITUDES,
@@ -51,7 +51,7 @@ def simulated_hosts(name: str, real: pd.DataFrame, z: np.ndarray, seed: int) -> 
 
 
 def features(header: pd.DataFrame, columns: tuple) -> pd.DataFrame:
-    "The columns as numbers, with the colours where all magnitudes are there."
+    "The columns as numbers, with colours if all magnitudes are available."
     table = pd.DataFrame({name: known_values(header, name) for name in columns})
     if set(MAGNITUDES) <= set(columns):
         for blue, red in zip(MAGNITUDES, MAGNITUDES[1:], strict=False):
@@ -60,7 +60,7 @@ def features(header: pd.DataFrame, columns: tuple) -> pd.DataFrame:
 
 
 def told_apart(real: pd.DataFrame, simulated: pd.DataFrame, seed: int) -> tuple[float, dict]:
-    "Area under the ROC curve, and the columns whose permutation lowers it most."
+    "Area under the ROC curve, and the columns with the largest permutation importance."
     table, truth = pd.concat([real, simulated]), np.repeat([1, 0], [len(real), len(simulated)])
     trees = HistGradientBoostingClassifier(max_iter=120, learning_rate=0.06, max_leaf_nodes=15, random_state=seed)
     parts = StratifiedKFold(5, shuffle=True, random_state=seed)

@@ -1,10 +1,10 @@
-"""Speed of inference: all eleven days from one pass, beside one pass for each day cut, padded to 500.
+"""Speed of inference: all eleven days in one pass, compared with one pass per day, padded to 500.
 
     python bench/inference.py --curves 4000
 
-Full curves of about 150 observations (all forced photometry kept), one thread. Ours: everything that `predict` does, from raw columns
-to probabilities. ORACLE's network as released: the network alone, on tensors that are ready, padded to 500, once for each day.
-Prints one JSON line per way: curves per CPU second, each with the probabilities of eleven days.
+Full curves of about 150 observations (all forced photometry kept), one thread. This library: the full `predict`, from raw columns
+to probabilities. ORACLE's network as released: only the network, on prepared tensors padded to 500, once for each day. Prints one
+JSON line per method: curves per CPU second, each with the probabilities of eleven days.
 """
 
 import argparse

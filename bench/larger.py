@@ -1,9 +1,9 @@
-"""Training on more objects than fit into memory: peak memory and time for a synthetic file.
+"""Training on files larger than memory: peak memory and time for a synthetic file.
 
     python bench/larger.py --objects 1500000 --observations 30
 
-Writes a Parquet file of so many objects (noise, two classes) in row groups as `combine` makes them, then trains a small
-network on it for one epoch in a process of its own, and prints what it took. What is measured is memory, not learning.
+Writes a Parquet file with this number of objects (noise, two classes) in row groups as written by `combine`, trains a small
+network on it for one epoch in a separate process, and prints peak memory and time. The scores have no meaning.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def group_table(first: int, n: int, observations: int, rng: np.random.Generator)
 
 
 def write(path: Path, objects: int, observations: int) -> None:
-    "The synthetic file."
+    "Write the synthetic file."
     rng, writer = np.random.default_rng(0), None
     for first in range(0, objects, GROUP):
         table = group_table(first, min(GROUP, objects - first), observations, rng)
@@ -62,7 +62,7 @@ def write(path: Path, objects: int, observations: int) -> None:
 
 
 def train(path: Path, folder: Path) -> None:
-    "One epoch; prints what it took."
+    "Train one epoch and print time and memory."
     start, disk = time.process_time(), curves_on_disk(path)
     opened = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     held_out = np.arange(len(disk)) % 500 == 0

@@ -1,10 +1,10 @@
-"""Speed of the hierarchical loss, one pass over all sibling groups against a loop over the groups.
+"""Speed of the hierarchical loss: one pass over all sibling groups, compared with a loop over the groups.
 
     python bench/loss.py [--rows 25600] [--threads 1] [--repeats 9]
 
 Forward and backward, float32 on the CPU. Prints one JSON line per tree, batch and implementation: the median and the fastest of
-the repeats in milliseconds, and by how much the loop's median is longer. Trees: the shipped one (26 nodes) and random ones. The last
-line is the loss's share of the training steps of the `lstm` preset, on the light curves of the sample in nbs/data.
+the repeats in milliseconds, and the ratio of the loop's median. Trees: the packaged one (26 nodes) and random ones. The last line
+is the fraction of time of the loss in the training steps of the `lstm` preset, on the light curves of the sample in nbs/data.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def random_tree(n: int, seed: int = 0) -> Taxonomy:
 
 
 class LoopLoss:
-    "The same loss, a log-softmax per sibling group in a Python loop; index tensors are made beforehand, as a loop may."
+    "The same loss with a log-softmax per sibling group in a Python loop; index tensors are precomputed."
 
     def __init__(self, loss: HierarchicalCrossEntropy):
         groups = loss.groups
@@ -48,7 +48,7 @@ class LoopLoss:
 
 
 def seconds(loss, logits: torch.Tensor, leaf: torch.Tensor, repeats: int) -> list[float]:
-    "Wall time of forward and backward, sorted, after one pass to warm up."
+    "Wall times of forward and backward, sorted, after one warm-up pass."
     times = []
     for _ in range(repeats + 1):
         logits.grad = None
@@ -77,7 +77,7 @@ def share_of_a_step(taxonomy: Taxonomy, repeats: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[256, 25600], help="answers in a batch")
+    parser.add_argument("--rows", type=int, nargs="+", default=[256, 25600], help="rows in a batch")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=9)
     options = parser.parse_args()

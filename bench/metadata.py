@@ -1,10 +1,10 @@
-"""What missing metadata cost: one model that learned to do without, beside a model that never had any.
+"""Effect of missing metadata: one model trained with metadata blackout, compared with a model without metadata.
 
     python bench/metadata.py demo/plasticc/split/train.parquet demo/plasticc/split/test.parquet --blackout 0.15
 
-Both are trained with the same preset and seeds. The first is asked with all static features, with the redshift of the host
-alone, and with none; the second has none. One JSON line per model, what it was shown, and day: leaf macro F1. With
-`--validation`, the objects held out of the training side are asked and the test side is not opened.
+Both are trained with the same preset and seeds. The first is evaluated with all static features, with the host redshift
+only, and with none; the second with none. One JSON line per model, set of features and day: leaf macro F1. With
+`--validation`, the held-out objects of the training set are used and the test set is not read.
 """
 
 import argparse
@@ -29,7 +29,7 @@ HOST_REDSHIFT = ("HOSTGAL_PHOTOZ", "HOSTGAL_PHOTOZ_ERR", "HOSTGAL_SPECZ", "HOSTG
 
 
 def shown(curves: LightCurves, columns: tuple[str, ...] | None) -> LightCurves:
-    "The curves with no header columns but these, the SNID and the label; None leaves all."
+    "The curves with only these header columns, the SNID and the label; None keeps all."
     names = None if columns is None else [c for c in ("SNID", "ELASTICC_class", *columns) if c in curves.header]
     return curves if names is None else replace(curves, header=curves.header[names])
 
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="the preset's by default")
     parser.add_argument("--blackout", type=float, nargs="+", default=[0.15])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--validation", action="store_true", help="ask the objects held out of the training side")
+    parser.add_argument("--validation", action="store_true", help="use the held-out objects of the training set")
     arguments = parser.parse_args()
     taxonomy, curves = Taxonomy.from_yaml(arguments.taxonomy), LightCurves.from_parquet(arguments.train)
     held_out = split_value(curves.header["SNID"], seed=1) < VALIDATION_FRACTION

@@ -1,8 +1,8 @@
-"""New simulated objects in every epoch beside the same ones again: two trainings of the same number of steps.
+"""New simulated objects in every epoch, compared with the same objects in all epochs: two trainings of equal numbers of steps.
 
-Both take the choices of a preset; one reads newly simulated objects in every epoch, the other those of the first epoch again and
-again. Prints one JSON line about the run, then one for each: leaf macro F1 of the same other simulated objects by day, of the last
-epoch.
+Both use the options of a preset; one reads newly simulated objects in every epoch, the other those of the first epoch in all
+epochs. Prints one JSON line about the run, then one for each training: leaf macro F1 by day on a common simulated test set, for
+the last epoch.
 
     python bench/new_objects.py [--per-leaf 500] [--epochs 12] [--preset default] [--seed 0]
 """

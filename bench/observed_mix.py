@@ -1,22 +1,22 @@
-"""The prior "observed": how many objects of each class ELAsTiCC's rates put into three years of LSST alerts.
+"""The prior "observed": number of objects of each class in three years of LSST alerts for ELAsTiCC's rates.
 
     python bench/observed_mix.py > bench/results/observed_mix.jsonl
 
 For each leaf, objects = (events in three years) x (fraction that is detected).
 
-Events: the rates of ELAsTiCC's configuration (github.com/LSSTDESC/elasticc, model_config/ and survey_config/). A volumetric rate is
-integrated over the comoving volume of the wide survey, 5.694 sr, and over the 1,230 days in which maxima are generated. Stars,
-microlensing and AGN have no volumetric rate there; the configuration gives a number to generate. Both kilonova models have the
-whole rate of neutron-star mergers (320 per Gpc^3 and year, Abbott et al. 2021); here each has half of it.
+Events: the rates of ELAsTiCC's configuration (github.com/LSSTDESC/elasticc, model_config/ and survey_config/). A volumetric rate
+is integrated over the comoving volume of the wide survey, 5.694 sr, and over the 1,230 days in which maxima are generated. Stars,
+microlensing and AGN have no volumetric rate there; the configuration gives the number of objects. Both kilonova models have the
+full rate of neutron-star mergers (320 per Gpc^3 and year, Abbott et al. 2021); here each has half of it.
 
-Detected fraction: of ELAsTiCC 2's own simulation, as objects in TRAIN_02 over light curves generated (NGENTOT_LC) in the master file
-of the run TRAIN_01_1percent. The two runs differ in size, so the fraction is known up to a factor, the same for all classes, and the
-prior does not depend on it. (Of the flares, 27 are in the small run and 2,655 in TRAIN_02.) Only the counts of whole classes are
-published, so the models of a class share one fraction. The count of AGN is a lower limit.
+Detected fraction: of ELAsTiCC 2's own simulation, as objects in TRAIN_02 over light curves generated (NGENTOT_LC) in the master
+file of the run TRAIN_01_1percent. The two runs differ in size, so the fraction is known up to a factor, the same for all classes,
+which does not affect the prior. (Of the flares, 27 are in the small run and 2,655 in TRAIN_02.) Only the counts of whole classes
+are published, so the models of a class have one fraction. The count of AGN is a lower limit.
 
-Prints a JSON line about the machine and one per leaf, with its share of all objects. For explosions, `explosions` is the share
-among explosions alone, and `simulator` the same with the fractions that this package's simulator detects, for comparison; it enters
-nothing. The shares are in elasticc_hc/priors/observed.yaml.
+Prints a JSON line about the machine and one per leaf, with its fraction of all objects. For explosions, `explosions` is the
+fraction among explosions only, and `simulator` the same with the fractions that this package's simulator detects, for comparison
+only. The fractions are in elasticc_hc/priors/observed.yaml.
 """
 
 import json
@@ -72,7 +72,7 @@ def simulated(model: Model) -> float:
 
 
 def shares(objects: dict) -> dict:
-    "Shares with four digits."
+    "Fractions with four digits."
     return {leaf: float(f"{number / sum(objects.values()):.4g}") for leaf, number in objects.items()}
 
 

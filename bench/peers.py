@@ -1,26 +1,27 @@
-"""Peers beside our presets, on the same objects: the package SuperNNova, and ORACLE's recipe.
+"""Comparison with other classifiers on the same objects: the package SuperNNova, and ORACLE's configuration.
 
     python3.11 -m venv other && other/bin/pip install supernnova==3.0.51
     OMP_NUM_THREADS=1 python bench/peers.py train.parquet test.parquet --name PLAsTiCC --supernnova other/bin/python
     OMP_NUM_THREADS=1 python bench/peers.py … --presets default oracle "oracle, batch 64" --epochs 40
 
-SuperNNova (Möller & de Boissière 2020, MNRAS 491, 4277; MIT licence) lives in an environment of its own and is only called: with
-`snn make_data` and `snn train_rnn` at its default choices, and for the answers with `classify_lcs`. It is given the processed light
-curves in all passbands as CSV, the leaves as `--sntypes`, no class of the test side, and the host's redshift as asked for (−1 where
-unknown, as in its own `--random_redshift`). It learns from all objects but a tenth that it draws to choose the best epoch by: it does
-so where the objects of its own test are named, which are copies of training objects here. `--balanced` leaves that to the package: as
-many objects of each class as the rarest has, 80 % of them to learn from. `--debug` in its call only keeps it to one process.
+SuperNNova (Möller & de Boissière 2020, MNRAS 491, 4277; MIT licence) is installed in a separate environment and is called with
+`snn make_data` and `snn train_rnn` at default options, and with `classify_lcs` for the predictions. Its input is the processed
+light curves in all passbands as CSV, the leaves as `--sntypes`, no class of the test set, and the requested host redshift (−1
+where unknown, as in its own `--random_redshift`). It is trained on all objects except a tenth that it draws to select the best
+epoch; this requires that the objects of its own test are specified, which are copies of training objects here. With `--balanced`
+the package uses as many objects of each class as the rarest has, 80 % of them for training. `--debug` in its call limits it to
+one process.
 
-Its default `--norm global` was made for supernovae: the logarithm of flux above the lowest of all, which PLAsTiCC's variable stars
-pull to −10⁶. `--norms cosmo` divides each light curve by its own highest value instead.
+Its default `--norm global` was designed for supernovae: the logarithm of flux above the overall minimum, which is −10⁶ for
+PLAsTiCC because of variable stars. `--norms cosmo` divides each light curve by its maximum instead.
 
-The package learns from curves of at least three rows, a row being all that is seen within 8 hours. It answers for shorter ones as
-well, so every score is given for all curves, then with curves of fewer than three rows taken as wrong (no answer), then without
-them; for our presets with all and without.
+The package is trained on curves of at least three rows, where a row contains all observations within 8 hours. It classifies
+shorter ones as well. Every score is given for all curves, then with curves of fewer than three rows counted as wrong
+(unclassified), then without them; for the presets of this library for all and without.
 
-Prints what it was measured on; one JSON line per run with its CPU seconds; then one line per model, level and day. `short` is the
-number of curves of fewer than three rows, `unanswered` that of curves without an answer, which count as wrong. The test side is asked
-once, after everything has been trained.
+Prints a line about the data; one JSON line per run with its CPU seconds; then one line per model, level and day. `short` is the
+number of curves of fewer than three rows, `unanswered` that of unclassified curves, which count as wrong. The test set is
+classified once, after all training.
 """
 
 import argparse
@@ -46,12 +47,12 @@ from elasticc_hc.lightcurves.statics import known_values
 from elasticc_hc.taxonomy.taxonomy import LEVELS, Taxonomy
 from elasticc_hc.training.dataset import DAYS, leaf_labels
 
-REDSHIFTS = {"none": "without", "zpho": "photometric redshift", "zspe": "spectroscopic redshift"}  # as the package calls them
+REDSHIFTS = {"none": "without", "zpho": "photometric redshift", "zspe": "spectroscopic redshift"}  # names in the package
 NORMS = ("global", "perfilter", "cosmo", "cosmo_quantile")
 HOST_COLUMNS = ("HOSTGAL_PHOTOZ", "HOSTGAL_PHOTOZ_ERR", "HOSTGAL_SPECZ", "HOSTGAL_SPECZ_ERR")
 UNKNOWN = -1.0  # redshift
 ROW_DAYS, FEWEST_ROWS = 0.33, 3
-COPIES = 100  # of training objects, which the package tests itself with
+COPIES = 100  # of training objects, for the package's own test
 CLASSIFY = """
 import sys, numpy as np, pandas as pd
 from supernnova.validation.validate_onthefly import classify_lcs
@@ -62,12 +63,12 @@ for _, part in table.groupby(table["SNID"] // int(most)):
     found.append(pd.DataFrame(answers[:, 0], index=snid))
 pd.concat(found).rename_axis("SNID").to_csv(target)
 """
-TOGETHER = 500  # curves that are classified at once
+TOGETHER = 500  # curves classified at once
 VERSION = "import importlib.metadata; print(importlib.metadata.version('supernnova'))"
 
 
 def rows_of(curves: LightCurves) -> np.ndarray:  # (n,)
-    "How many rows the package makes of each curve: one for all that is seen within 8 hours of its first observation."
+    "Number of rows of each curve in the package: one for all observations within 8 hours of its first."
     counts = np.zeros(len(curves), int)
     for i, times in enumerate(np.split(curves.MJD, curves.offsets[1:-1])):
         while len(times):
@@ -76,21 +77,21 @@ def rows_of(curves: LightCurves) -> np.ndarray:  # (n,)
 
 
 def observations(curves: LightCurves) -> pd.DataFrame:
-    "The observations as the package calls them; the objects are numbered."
+    "The observations with the package's column names; the objects are numbered."
     names = np.array(list(BANDS))[curves.BAND]
     return pd.DataFrame({"SNID": curves.object_index, "MJD": curves.MJD, "FLT": names, "FLUXCAL": curves.FLUXCAL,
                          "FLUXCALERR": curves.FLUXCALERR})  # fmt: skip
 
 
 def objects(curves: LightCurves) -> pd.DataFrame:
-    "A row per object with its redshifts; the package wants a time of the peak, and gets that of the trigger."
+    "A row per object with its redshifts; the required time of the peak is that of the trigger."
     host = {name: np.nan_to_num(known_values(curves.header, name), nan=UNKNOWN) for name in HOST_COLUMNS}
     return pd.DataFrame({"SNID": np.arange(len(curves)), "PEAKMJD": curves.trigger_mjd, **host})
 
 
 @dataclass
 class SuperNNova:
-    "The package with a folder of its own; `seconds` is the CPU time of its steps."
+    "The package with its own folder; `seconds` is the CPU time of its steps."
 
     python: Path
     folder: Path
@@ -106,7 +107,7 @@ class SuperNNova:
         (self.folder / "raw").mkdir(parents=True)
 
     def call(self, step: str, *arguments) -> str:
-        "What it wrote; RuntimeError with the end of that where it failed."
+        "Its output; RuntimeError with the end of the output if it failed."
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [str(part) for part in (self.python.absolute(), "-E", *arguments)]
         done = subprocess.run(command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -118,7 +119,7 @@ class SuperNNova:
         return done.stdout
 
     def train(self, curves: LightCurves, epochs: int | None, balanced: bool) -> int:
-        "Learn from processed curves; the number of epochs."
+        "Train on processed curves; returns the number of epochs."
         truth = self.taxonomy.at_level(leaf_labels(curves, self.taxonomy), "leaf")
         if not balanced:
             copies = np.random.default_rng(self.seed).choice(len(curves), min(COPIES, len(curves)), replace=False)
@@ -135,7 +136,7 @@ class SuperNNova:
         return 1 + max(int(number) for number in re.findall(r"Epoch: (\d+)", told))
 
     def answers(self, curves: LightCurves) -> np.ndarray:  # (n, n_nodes) float32
-        "Probabilities of all nodes; NaN where there is no answer."
+        "Probabilities of all nodes; NaN for unclassified objects."
         observations(curves).merge(objects(curves), on="SNID").to_csv(self.folder / "asked.csv", index=False)
         (model,) = (self.folder / "models").glob("*/vanilla*.pt")
         self.call("answers", "-c", CLASSIFY, model, self.folder / "asked.csv", self.folder / "answers.csv", TOGETHER)
@@ -147,11 +148,11 @@ class SuperNNova:
 
 
 def scores(predictions: Predictions, judged: np.ndarray, left_out: bool) -> dict:  # (level, day) → macro F1 and accuracy
-    "Scores of the answers that are judged (n, n_days); the others are wrong, in no class's favour, or left out."
+    "Scores of the predictions selected by a mask (n, n_days); the others count as wrong, for no class, or are left out."
     table, tree = {}, predictions.taxonomy
     for level, (place, day) in itertools.product(LEVELS, enumerate(predictions.days)):
         size = len(tree.level(level))
-        counts = np.zeros((size + 1, size + 1))  # the last one is no answer
+        counts = np.zeros((size + 1, size + 1))  # the last one is for unclassified objects
         if judged[:, place].any():
             counts[:size, :size] = confusion(replace(predictions, reached=judged), level, day)
         if not left_out:
@@ -163,7 +164,7 @@ def scores(predictions: Predictions, judged: np.ndarray, left_out: bool) -> dict
 
 
 def report(about: dict, predictions: Predictions, short: np.ndarray) -> None:
-    "One JSON line per level and day; `short` (n, n_days) says which curves have fewer than three rows."
+    "One JSON line per level and day; `short` (n, n_days) marks curves of fewer than three rows."
     answered = np.isfinite(predictions.probabilities).all(2)
     ways = {"": (answered, False), "_without_short": (answered & ~short, True)}
     if about["model"] == "SuperNNova":
@@ -179,7 +180,7 @@ def report(about: dict, predictions: Predictions, short: np.ndarray) -> None:
 def packages(
     asked: argparse.Namespace, curves: LightCurves, taxonomy: Taxonomy, folder: Path
 ) -> list[tuple[dict, SuperNNova]]:  # what each is, and itself
-    "SuperNNova, taught with every choice asked for; a JSON line for each."
+    "SuperNNova, trained with every requested option; a JSON line for each."
     found = []
     for seed, norm, redshift in itertools.product(asked.seeds, asked.norms, asked.redshifts if asked.supernnova else []):
         about = {"model": "SuperNNova", "norm": norm, "statics": REDSHIFTS[redshift], "seed": seed}
@@ -195,7 +196,7 @@ def packages(
 def presets(
     asked: argparse.Namespace, curves: LightCurves, taxonomy: Taxonomy, folder: Path
 ) -> list[tuple[dict, HierarchicalClassifier]]:  # what each is, and itself
-    "Our presets, trained with every choice asked for; a JSON line for each."
+    "The presets of this library, trained with every requested option; a JSON line for each."
     found, held_out = [], split_value(curves.header["SNID"], seed=1) < VALIDATION_FRACTION
     for seed, statics, preset in itertools.product(asked.seeds, asked.statics, asked.presets):
         options = replace(MODELS[preset], seed=seed, epochs=asked.epochs or MODELS[preset].epochs)
@@ -211,11 +212,11 @@ def presets(
 
 def main() -> None:
     parser = argument_parser(__doc__, ["default", "oracle", "oracle, batch 64"], ["with", "without"], [0])
-    parser.add_argument("--supernnova", type=Path, metavar="PYTHON", help="interpreter that has the package; without, it is left out")
+    parser.add_argument("--supernnova", type=Path, metavar="PYTHON", help="interpreter with the package; else it is omitted")
     parser.add_argument("--redshifts", nargs="+", default=["none", "zspe"], choices=REDSHIFTS, help="of the host, for SuperNNova")
     parser.add_argument("--norms", nargs="+", default=["global"], choices=NORMS, help="of SuperNNova's inputs; see above")
-    parser.add_argument("--balanced", action="store_true", help="let SuperNNova learn from equally many objects of each class")
-    parser.add_argument("--supernnova-epochs", type=int, help="its own default without")
+    parser.add_argument("--balanced", action="store_true", help="train SuperNNova on equal numbers of objects of each class")
+    parser.add_argument("--supernnova-epochs", type=int, help="the package's default if omitted")
     asked = parser.parse_args()
     taxonomy = Taxonomy.from_yaml(asked.taxonomy)
     curves, test = LightCurves.from_parquet(asked.train), LightCurves.from_parquet(asked.test)

@@ -1,9 +1,9 @@
-"""Put a trained run into the package, with its model card.
+"""Add a trained run to the package, with its model card.
 
     python bench/pretrained.py demo/plasticc/run demo/plasticc/split/test.parquet plasticc
 
-Copies the checkpoint to elasticc_hc/pretrained/NAME and writes README.md beside it: data, split, numbers by day, limits, licence.
-The test side is read once.
+Copies the checkpoint to elasticc_hc/pretrained/NAME and writes its README.md: data, split, scores by day, limits, licence.
+The test set is read once.
 """
 
 import argparse
@@ -55,20 +55,20 @@ ABOUT = {
 
 
 def numbers(predictions: Predictions) -> dict:
-    "The metrics of the whole by level, metric and day."
+    "Overall metrics by level, metric and day."
     table = compute_metrics(predictions)
     whole = table["node"].isin(["all", "macro"])
     return table[whole].set_index(["level", "metric", "day"])["value"].groupby(level=[0, 1, 2]).first().to_dict()
 
 
 def rows(cells) -> str:
-    "Lines of a Markdown table; the second is the rule below the heads."
+    "Lines of a Markdown table; the second is the separator below the header."
     lines = [f"| {' | '.join(map(str, row))} |" for row in cells]
     return "\n".join([lines[0], "|" + "---|" * len(cells[0]), *lines[1:]])
 
 
 def on_real_objects(name: str, path: Path) -> list[str]:
-    "The part of the card about real objects, from the lines that bench/real.py printed; empty where there are none."
+    "The section of the card on real objects, from the output of bench/real.py; empty without it."
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
     found = [line for line in lines if line.get("classifier") == name and line.get("metadata") == "all" and line.get("prior") == "uniform"]
     if not found or "class" not in found[0]:

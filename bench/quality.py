@@ -1,16 +1,15 @@
-"""Classification quality: presets over several seeds beside gradient boosting on light-curve features.
+"""Classification quality: presets with several seeds, compared with gradient boosting on light-curve features.
 
     python bench/quality.py demo/plasticc/split/train.parquet demo/plasticc/split/test.parquet --name PLAsTiCC --epochs 80
     python bench/quality.py … --presets lstm default --statics without --seeds 0
 
-Every preset is trained on the same objects, for the same number of epochs, with a tenth of the training side held out to choose the
-best epoch by and to calibrate with, as `elasticc-hc train` does. The boosted trees are fitted anew for every day, to what was known
-of the training objects by that day. `oracle, batch 64` is ORACLE's recipe with more, smaller steps per epoch than its own batches of
-1024 allow on a small set.
+Every preset is trained on the same objects, for the same number of epochs, with a tenth of the training set held out to select
+the best epoch and for calibration, as in `elasticc-hc train`. The boosted trees are fitted for every day, to the observations of
+the training objects up to that day. `oracle, batch 64` is ORACLE's configuration with smaller batches than its own of 1024, which
+gives more steps per epoch on a small set.
 
-Prints what it was measured on; one JSON line per run with its CPU seconds, and those until it reached the best validation score that
-`oracle` with the same seed ever reached; then one line per model, seed, level and day. The test side is read once, after everything
-has been trained.
+Prints a line about the data; one JSON line per run with its CPU seconds, and those until it reached the best validation score of
+`oracle` with the same seed; then one line per model, seed, level and day. The test set is read once, after all training.
 """
 
 import argparse
@@ -50,11 +49,11 @@ FEATURES = lc.Extractor(
     lc.PercentAmplitude(), lc.ReducedChi2(), lc.Skew(), lc.StandardDeviation(), lc.StetsonK(), lc.WeightedMean(),
     lc.ObservationCount(), lc.TimeMean(), lc.TimeStandardDeviation(),
 )  # fmt: skip
-SECOND = 1e-5  # days, by which the visits of a band are set apart: slopes need times that differ
+SECOND = 1e-5  # days between the visits of a band: slopes require distinct times
 
 
 def light_curve_features(curves: LightCurves) -> np.ndarray:  # (n, n_bands * n_features)
-    "The features of the light-curve package in each passband, NaN where there are too few points."
+    "The features of the light-curve package in each passband, NaN for too few points."
     columns = []
     for band in range(len(BANDS)):
         part = curves.select(curves.BAND == band)
@@ -79,7 +78,7 @@ def features(curves: LightCurves, statics: bool) -> np.ndarray:  # (n, n_feature
 
 
 def boosting(train: LightCurves, test: LightCurves, taxonomy: Taxonomy, day: float, statics: bool) -> np.ndarray:
-    "Node probabilities (n, n_nodes) of the test objects as seen at one day; fitted on training objects as seen then."
+    "Node probabilities (n, n_nodes) of the test objects at one day; fitted to the training objects up to that day."
     model = HistGradientBoostingClassifier(
         max_iter=200, learning_rate=0.05, l2_regularization=1.0, early_stopping=False, random_state=0
     )
@@ -93,7 +92,7 @@ def boosting(train: LightCurves, test: LightCurves, taxonomy: Taxonomy, day: flo
 
 
 def provenance(train: LightCurves, test: LightCurves) -> dict:
-    "What the numbers were measured on."
+    "Data and versions of the measurement."
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
     return {"date": date.today().isoformat(), "machine": machine, "train": len(train), "test": len(test)}
 
@@ -118,30 +117,30 @@ def trained(
 
 
 def until(course: np.ndarray, score: float) -> float | None:
-    "CPU seconds until a score was reached; None if it never was."
+    "CPU seconds until a score was reached; None if never."
     there = np.flatnonzero(course[:, 1] >= score)
     return round(float(course[there[0], 0]), 1) if len(there) else None
 
 
 def argument_parser(about: str | None, presets: list[str], statics: list[str], seeds: list[int]) -> argparse.ArgumentParser:
-    "The arguments that say what is trained on what, with these defaults."
+    "The arguments for data and training, with these defaults."
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", type=Path)
     parser.add_argument("test", type=Path)
-    parser.add_argument("--name", default="", help="of the data, for the record")
+    parser.add_argument("--name", default="", help="name of the data in the output")
     parser.add_argument("--taxonomy", default="plasticc")
     parser.add_argument("--presets", nargs="*", default=presets, choices=MODELS)
     parser.add_argument("--statics", nargs="+", default=statics, choices=["with", "without"], help="for the presets")
-    parser.add_argument("--epochs", type=int, help="the same for all presets; each one's own by default")
+    parser.add_argument("--epochs", type=int, help="for all presets; the default of each preset if omitted")
     parser.add_argument("--seeds", type=int, nargs="+", default=seeds)
-    parser.add_argument("--keep", type=Path, help="folder to keep the runs in")
+    parser.add_argument("--keep", type=Path, help="folder for the runs")
     return parser
 
 
 def main() -> None:
     parser = argument_parser(__doc__, ["oracle", "lstm", "default"], ["with"], [0, 1, 2])
     parser.add_argument("--no-boosting", action="store_true")
-    parser.add_argument("--boosting-days", type=int, nargs="+", default=DAYS, choices=DAYS, help="each is a fit of its own")
+    parser.add_argument("--boosting-days", type=int, nargs="+", default=DAYS, choices=DAYS, help="one fit per day")
     asked = parser.parse_args()
     taxonomy = Taxonomy.from_yaml(asked.taxonomy)
     curves, test = LightCurves.from_parquet(asked.train), LightCurves.from_parquet(asked.test)

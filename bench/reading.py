@@ -1,9 +1,9 @@
-"""What the network reads: the policies of the processing rules on the same objects with the same number of steps.
+"""Input of the network: comparison of observation policies on the same objects with the same number of steps.
 
-Prints one JSON line about the run, then one for each policy: leaf macro F1 by day of objects that were not learned from, in the best
-epoch. The objects are simulated, or, with --data, those of a training side, of which a tenth is held out. With --real (a Parquet file
-with `ELASTICC_class` and `SOURCE`) also the share of real whole light curves of each class whose leaf is right at days 1, 8, 64 and
-at the end.
+Prints one JSON line about the run, then one for each policy: leaf macro F1 by day of objects not used for training, in the best
+epoch. The objects are simulated, or, with --data, those of a training set, of which a tenth is held out. With --real (a Parquet
+file with `ELASTICC_class` and `SOURCE`) also the fraction of real complete light curves of each class with a correct leaf on days
+1, 8, 64 and the last day.
 
     python bench/reading.py [--real real.parquet] [--keep alerts forced all] [--per-leaf 700] [--epochs 8] [--seed 0]
     python bench/reading.py --data split/train.parquet --taxonomy plasticc --keep alerts forced --epochs 40
@@ -32,7 +32,7 @@ DAYS = (1, 8, 64, 100_000)
 
 
 def right(classifier: HierarchicalClassifier, curves: LightCurves) -> dict:
-    "Share of the objects of each leaf whose leaf is right, at each of the days."
+    "Fraction of the objects of each leaf with a correct leaf on each day."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         predictions = classifier.predict(curves, DAYS)

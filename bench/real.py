@@ -1,12 +1,13 @@
-"""The packaged classifiers on real objects, beside fresh simulated objects of the same selection.
+"""The packaged classifiers on real objects, compared with new simulated objects of the same selection.
 
-Real: a Parquet file with `ELASTICC_class`, `SOURCE` (fink_…: alerts of ELAsTiCC 1; e2_fits: whole light curves of ELAsTiCC 2) and
-`ALERT_MJD`, and, with --rubin, one of Rubin's objects. Simulated: the same models in the same numbers, new objects; where the real
-ones are alerts, alerts are drawn at random from five times as many objects, so that an object with many alerts is drawn more often,
-as in a night's alerts; an object is cut at its alert, without forced photometry where that is its first, else with that of 30 days
-before the first. Prints one JSON line about the run, then one for each classifier, set, treatment of the metadata, group, prior and level.
+Real: a Parquet file with `ELASTICC_class`, `SOURCE` (fink_…: alerts of ELAsTiCC 1; e2_fits: complete light curves of ELAsTiCC 2)
+and `ALERT_MJD`, and, with --rubin, one of Rubin's objects. Simulated: the same models in the same numbers, new objects. If the
+real ones are alerts, alerts are drawn at random from five times as many objects, so objects with many alerts are drawn more
+often, as in the alerts of one night. An object is cut at its alert, without forced photometry for a first alert, else with that
+of the 30 days before the first. Prints one JSON line about the run, then one for each classifier, set, treatment of the metadata,
+group, prior and level.
 
-A day counts the objects that have reached it; the last column is the end of what is known, for all of them.
+A day contains the objects that have reached it; the last column is the last day of each object, for all of them.
 
     python bench/real.py real.parquet [--rubin rubin.parquet] [--classifier synthetic] [--seed 0]
 """
@@ -37,7 +38,7 @@ FORCED_DAYS = 30.0
 
 
 def as_alerts(curves: LightCurves, rng: np.random.Generator) -> LightCurves:
-    "Each light curve as known at a random one of its detections."
+    "Each light curve up to one of its detections, drawn at random."
     seen = np.flatnonzero(curves.detected)
     owner = curves.object_index[seen]
     first = np.searchsorted(owner, np.arange(len(curves)))
@@ -49,7 +50,7 @@ def as_alerts(curves: LightCurves, rng: np.random.Generator) -> LightCurves:
     return replace(known, header=known.header.assign(ALERT_MJD=curves.MJD[end]))
 
 
-CANDIDATES = 5  # simulated objects for each real one, where alerts are drawn
+CANDIDATES = 5  # simulated objects per real one, if alerts are drawn
 
 
 def simulated_twin(real: LightCurves, alerts: bool, seed: int) -> LightCurves:
@@ -65,7 +66,7 @@ def simulated_twin(real: LightCurves, alerts: bool, seed: int) -> LightCurves:
 
 
 def drawn_by_alerts(curves: LightCurves, numbers: pd.Series, rng: np.random.Generator) -> np.ndarray:
-    "Places of as many objects of each model, drawn in proportion to their detections."
+    "Rows of as many objects of each model, drawn in proportion to their detections."
     detections = np.bincount(curves.object_index[curves.detected], minlength=len(curves))
     models = curves.header["ELASTICC_class"].to_numpy()
     shares = {name: np.where(models == name, detections, 0) for name in numbers.index}
@@ -79,7 +80,7 @@ def hidden(curves: LightCurves, pattern: str) -> LightCurves:
 
 
 def scores(classifier: HierarchicalClassifier, curves: LightCurves, prior: str) -> list[dict]:
-    "Accuracy at each level and day, calibration error and confusions at the end, for each leaf that is there."
+    "Accuracy at each level and day, calibration error and confusions at the end, for each leaf with objects."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         predictions = classifier.predict(curves, DAYS, prior)

@@ -1,19 +1,20 @@
-"""How real the simulator is: synthetic against PLAsTiCC's training set, class by class, on PLAsTiCC's own visits.
+"""Realism of the simulator: synthetic objects compared with PLAsTiCC's training set, by class, at PLAsTiCC's visits.
 
     python bench/realism.py PLASTICC.parquet METADATA.csv [--classes 90 42 …] [--limit 400] [--half 1] [--seed 0]
 
 The first argument is the converted training set (`elasticc-hc plasticc`), the second the metadata of the same release, of which
-the true redshift and the number of the submodel are used, and only here. At most `--limit` objects of a class are drawn at random.
-For each real object a synthetic one of the class, of the model that is the counterpart of its submodel, is drawn at its redshift and
-is observed on its visits so that its brightest visit is the same and as bright (`simulation.transplant`; for variables, so that the
-scatter in r is the same). Then, per class, the Kolmogorov-Smirnov distances of summary numbers, and the area under the ROC curve
-of gradient boosting that has to tell real from synthetic by all numbers together (five folds, a pair always in the same fold; 0.5
-means that it cannot). Prints a JSON line about the machine and one per class; distances of fewer than five values are left out.
-Numbers that follow from the visits alone are the same on both sides by construction. The areas of two seeds differ by 0.03 or so.
+the true redshift and the number of the submodel are used, only here. At most `--limit` objects of a class are drawn at random.
+For each real object a synthetic one of the class, of the model corresponding to its submodel, is drawn at its redshift and
+observed at its visits so that its brightest visit and the flux there are the same (`simulation.transplant`; for variables, so
+that the scatter in r is the same). Then, per class, the Kolmogorov-Smirnov distances of summary numbers, and the area under the
+ROC curve of gradient boosting that separates real from synthetic by all numbers (five folds, a pair always in the same fold; 0.5
+if they are indistinguishable). Prints a JSON line about the machine and one per class; distances of fewer than five values are
+left out. Numbers that follow from the visits alone are the same on both sides by construction. The areas of two seeds differ by
+about 0.03.
 
-Most models were set with objects of the class, so this measures how well they describe them, not how well they predict others.
-Eclipsing binaries and type II were set with half 0 (by a hash of SNID): `--half 1` judges them on other objects. `--fields deep`
-takes the objects of the deep fields only, which have more visits and less noise, so that differences show sooner.
+Most models were adjusted to objects of the class, so this measures the description of these objects, not the prediction of
+others. Eclipsing binaries and type II were adjusted to half 0 (by a hash of SNID): `--half 1` uses the other objects. `--fields
+deep` uses only the objects of the deep fields, which have more visits and less noise and are more sensitive to differences.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from elasticc_hc.lightcurves.lightcurves import BANDS, LightCurves
 from elasticc_hc.simulation.population import MODELS
 from elasticc_hc.simulation.transplant import brightest_visit, transplant_transients, transplant_variables
 
-TRANSIENTS = {  # PLAsTiCC target: name, models that take turns by PLAsTiCC's submodel
+TRANSIENTS = {  # PLAsTiCC target: name, models used in turn by PLAsTiCC's submodel
     90: ("SNIa", {1: ["SNIa-SALT3"]}), 67: ("SNIa-91bg", {1: ["SNIa-91bg"]}), 52: ("SNIax", {1: ["SNIax"]}),
     42: ("SNII", {1: ["SNII-Templates"], 2: ["SNII-NMF"], 3: ["SNIIn-MOSFIT"]}),
     62: ("SNIbc", {1: ["SNIb-Templates", "SNIc-Templates"], 2: ["SNIb+HostXT_V19", "SNIc+HostXT_V19"]}),
@@ -43,13 +44,13 @@ TRANSIENTS = {  # PLAsTiCC target: name, models that take turns by PLAsTiCC's su
 }  # fmt: skip
 VARIABLES = {92: ("RRL", {1: ["RRL"]}), 16: ("EB", {1: ["EB"]}), 88: ("AGN", {1: ["CLAGN"]}), 65: ("M-dwarf", {1: ["Mdwarf-flare"]}),
              6: ("uLens", dict.fromkeys((1, 2), ["uLens-Single_PyLIMA"]))}  # fmt: skip
-GOALS = {"SNIa": 0.65} | {name: 0.75 for name, _ in TRANSIENTS.values() if name != "SNIa"}  # area under the curve at most
+GOALS = {"SNIa": 0.65} | {name: 0.75 for name, _ in TRANSIENTS.values() if name != "SNIa"}  # maximum area under the curve
 GOALS |= {name: 0.85 for name, _ in VARIABLES.values()}
 WINDOWS = (-40, -20, -8, 8, 20, 40, 70, 120)  # rest-frame days from the brightest visit
 
 
 def window_fluxes(curves: LightCurves, days: np.ndarray) -> np.ndarray:
-    "Weighted mean flux in each band and window, (n, 6, windows); NaN where there is no visit."
+    "Weighted mean flux in each band and window, (n, 6, windows); NaN without a visit."
     n, windows = len(curves), len(WINDOWS) - 1
     window = np.digitize(days, WINDOWS) - 1
     inside = (window >= 0) & (window < windows)
@@ -83,7 +84,7 @@ def transient_numbers(curves: LightCurves, z: np.ndarray) -> pd.DataFrame:
 
 
 def variable_numbers(curves: LightCurves, z: np.ndarray) -> pd.DataFrame:
-    "Summary numbers of variables: scatter and skewness in each band, relation between bands, detections of either sign."
+    "Summary numbers of variables: scatter and skewness by band, relations between bands, detections of either sign."
     n, numbers = len(curves), {}
     frame = pd.DataFrame({"obj": curves.object_index, "band": curves.BAND, "flux": curves.FLUXCAL.astype(float),
                           "variance": curves.FLUXCALERR.astype(float) ** 2, "night": np.round(curves.MJD)})  # fmt: skip
@@ -110,7 +111,7 @@ def variable_numbers(curves: LightCurves, z: np.ndarray) -> pd.DataFrame:
 
 
 def two_sample(real: pd.DataFrame, ours: pd.DataFrame, seed: int) -> tuple[float, list]:
-    "Area under the ROC curve of real against synthetic, and the numbers that give most away."
+    "Area under the ROC curve of real against synthetic, and the most important numbers."
     both = pd.concat([real, ours])
     both = both.loc[:, (both.notna().mean() > 0.1) & (both.nunique() > 5)]
     x = both.to_numpy(float)
@@ -129,7 +130,7 @@ def two_sample(real: pd.DataFrame, ours: pd.DataFrame, seed: int) -> tuple[float
 
 
 def pairs_of(curves, z, submodel, models, kind, rng):
-    "Real objects and their synthetic partners, from the models of the real one's submodel, taking turns."
+    "Real objects and their synthetic partners, from the models of the real submodel in turn."
     numbers = transient_numbers if kind == "transient" else variable_numbers
     transplant = transplant_transients if kind == "transient" else transplant_variables
     real, ours = [], []
@@ -154,7 +155,7 @@ def half_of(snid: pd.Series) -> np.ndarray:
 
 
 def judge(curves, z, submodel, name, models, kind, seed):
-    "One class: distances, area, and how many objects found a partner."
+    "One class: distances, area, and number of objects with a partner."
     rng = np.random.Generator(np.random.Philox(seed))
     real, ours = pairs_of(curves, z, submodel, models, kind, rng)
     if kind == "transient":

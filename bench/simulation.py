@@ -3,8 +3,8 @@
     python bench/simulation.py [--per-model 1000] [--seed 0] [--models NAME …]
 
 Prints a JSON line about the machine, one per model and one for all: objects and CPU seconds without writing (chunks are simulated
-until there are enough objects) and with writing FITS.gz, the peak memory of the process, and the bytes written. Averages over
-models are of equal numbers of objects: all objects over all seconds.
+until the number of objects is reached) and with writing FITS.gz, the peak memory of the process, and the bytes written. Averages
+over models are for equal numbers of objects: all objects over all seconds.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from elasticc_hc.simulation.simulator import simulate_chunk, simulate_chunks, wr
 
 
 def cpu_seconds(work):
-    "CPU seconds of a piece of work, and its result."
+    "CPU seconds and result of a call."
     begin = time.process_time()
     result = work()
     return time.process_time() - begin, result
@@ -32,7 +32,7 @@ def cpu_seconds(work):
 
 def measure(model, n, seed, folder):
     "One model: objects per CPU second without and with writing."
-    simulate_chunk(model, survey_sky("wfd", seed), 999, seed)  # tables are made once
+    simulate_chunk(model, survey_sky("wfd", seed), 999, seed)  # tables are built once
     bare, parts = cpu_seconds(lambda: [len(part) for part in simulate_chunks(model, survey_sky("wfd", seed), n, seed)])
     written, observations = cpu_seconds(lambda: write_model(folder, model, n, seed))
     size = sum(path.stat().st_size for path in (folder / f"ELASTICC2_SYNTH_{model.name}").iterdir())

@@ -1,12 +1,12 @@
-"""Training throughput: buckets of similar length with denormals flushed, beside one block padded to the longest curve.
+"""Training throughput: buckets of similar length with denormals flushed, compared with one block padded to the longest curve.
 
     python bench/training.py --data demo/plasticc/split/train.parquet demo/benchmark/split/train.parquet
 
-As many curves of each training set as are asked for, drawn at random; by default of the committed sample of PLAsTiCC, which has
-more objects of the deep fields. Two layers of 100 units (the LSTM of the presets, and a GRU), forward and backward, one thread;
-curves as alerts carry them, which is what the presets are trained with, and full curves (all forced photometry kept). Prints one
-JSON line per way (curves per CPU second), the largest difference between the gradients of the two ways, and what a taught prefix
-costs when every detection is taught at once and when each is cut and read alone.
+The requested number of curves of each training set is drawn at random; by default from the committed sample of PLAsTiCC, which
+has more objects of the deep fields. Two layers of 100 units (the LSTM of the presets, and a GRU), forward and backward, one
+thread; curves as in alerts, which the presets are trained with, and full curves (all forced photometry kept). Prints one JSON
+line per method (curves per CPU second), the largest difference between the gradients of the two methods, and the cost of a
+training prefix if all detections are used in one pass and if each is cut and read separately.
 """
 
 import argparse
@@ -34,7 +34,7 @@ SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parque
 
 
 def gradients(network, loader: Iterable, loss, of_batch) -> torch.Tensor:
-    "Sum over the batches of the gradient of the summed loss, flat."
+    "Sum over the batches of the gradient of the summed loss, as a vector."
     network.zero_grad()
     for batch in loader:
         (of_batch(network, batch, loss) * len(batch.length)).backward()
@@ -62,7 +62,7 @@ def padded(dataset: LightCurveDataset, size: int) -> list:
 
 
 def plain(network: torch.nn.Module) -> torch.nn.Module:
-    "The same network with PyTorch's own recurrent layers, which read a batch at once."
+    "The same network with PyTorch's recurrent layers, which read a batch at once."
     ours, kind = network.encoder, {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[network.architecture.encoder]
     copied = copy.deepcopy(network)
     copied.encoder = kind(ours.input_size, ours.hidden_size, ours.num_layers, batch_first=True)
@@ -84,14 +84,14 @@ def main() -> None:
 
 
 def drawn(path: Path, n: int) -> LightCurves:
-    "Curves of a file at random, the same ones every time; again from the first where it holds fewer."
+    "Random curves of a file, the same every time; repeated if the file has fewer."
     curves = LightCurves.from_parquet(path)
     order = np.random.default_rng(0).permutation(len(curves))
     return curves[order[np.arange(n) % len(order)]]
 
 
 def measure(curves: LightCurves, encoder: str, keep: str) -> None:
-    "All lines of one encoder, with curves of one policy."
+    "All lines of one encoder, for curves of one policy."
     synthetic = not curves.header["ELASTICC_class"].iloc[0].startswith("PLAsTiCC")
     n, taxonomy = len(curves), Taxonomy.from_yaml("elasticc2" if synthetic else "plasticc")
     preprocessing = fit_preprocessing(curves, keep=keep)

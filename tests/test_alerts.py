@@ -113,7 +113,7 @@ def test_ztf_container_and_alerce_table_agree():
     ]
     limit = sources[0] | {"jd": jd - 1, "magpsf": None, "sigmapsf": None, "isdiffpos": None, "pid": 9, "candid": None}
     alert = {"objectId": "ZTF18a", "candidate": sources[2], "prv_candidates": [limit, *sources[:2]], "fp_hists": None}
-    with pytest.warns(UserWarning, match="passbands g, r and i of ZTF are taken for LSST's"):
+    with pytest.warns(UserWarning, match="passbands g, r and i of ZTF are treated as those of LSST"):
         ztf = LightCurves.from_alerts(made.container(made.ZTF_SCHEMA, [alert]))
     rows = pd.DataFrame(
         [

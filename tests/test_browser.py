@@ -139,7 +139,7 @@ def choose_by_class_and_name(seen):
     page, *_ = seen
     page.locator(".elasticc-explorer select").nth(0).select_option(label="PLAsTiCC-62")
     chosen = state(page, lambda now: "of 16 chosen" in now["status"])
-    assert "is SNIb/c" in chosen["status"]
+    assert "true class SNIb/c" in chosen["status"]
     field = page.locator('.elasticc-explorer input[placeholder="SNID"]')
     field.fill("19213")
     field.press("Enter")
@@ -184,7 +184,7 @@ def slider_is_the_twin_of_the_line(seen):
 def folded_view(seen):
     page, *_ = seen
     page.locator(".elasticc-explorer select").nth(0).select_option(label="PLAsTiCC-92")
-    state(page, lambda now: "is RR Lyrae" in now["status"])
+    state(page, lambda now: "true class RR Lyrae" in now["status"])
     page.locator('.elasticc-explorer input[type="checkbox"]').first.check()
     page.wait_for_function("""() => [...document.querySelectorAll(".elasticc-explorer .js-plotly-plot")].some(
         (plot) => /folded at 0\\.\\d+ days/.test((plot._fullLayout.title || {}).text || ""))""")

@@ -366,8 +366,8 @@ def test_a_part_is_not_taken_for_the_whole(shards, tmp_path):
 
 
 @pytest.mark.parametrize("what, options, said", [
-    ("sample", {"shards": 1}, "sample: shards can be fetched of elasticc2 only"),
-    ("http://127.0.0.1:9/set.tar", {"shards": 1}, "http://127.0.0.1:9/set.tar: shards can be fetched of elasticc2 only"),
+    ("sample", {"shards": 1}, "sample: shards can be fetched for elasticc2 only"),
+    ("http://127.0.0.1:9/set.tar", {"shards": 1}, "http://127.0.0.1:9/set.tar: shards can be fetched for elasticc2 only"),
     ("elasticc2", {"shards": 0}, "shards is 0; give a whole number, 1 or more"),
     ("elasticc2", {"shards": 1.5}, "shards is 1.5; give a whole number"),
     ("elasticc2", {"shards": 1, "sha256": "0" * 64}, "a sha256 is that of an archive"),

@@ -91,7 +91,7 @@ def test_taxonomy_that_does_not_fit(tmp_path, table, classifier):
     place = table.schema.get_field_index("ELASTICC_class")
     strange = table.slice(0, 4).set_column(place, "ELASTICC_class", pa.array(["Nova"] * 4))
     explorer = Explorer(written(tmp_path / "a.parquet", strange), classifier)
-    assert "knows none of the models in this file; no leaf for Nova" in said(explorer) and shown(explorer) > 0
+    assert "contains none of the models in this file; no leaf for Nova" in said(explorer) and shown(explorer) > 0
     explorer.filters.right.value = True
     assert "no object satisfies" in said(explorer)
 

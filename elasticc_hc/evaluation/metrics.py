@@ -27,7 +27,7 @@ from ..taxonomy.taxonomy import LEVELS, Taxonomy
 def with_known_class(
     predictions: Predictions,  # node probabilities at every day, with the truth where it is known
 ) -> Predictions:
-    "Objects whose true class is known, days that one of them has reached; ValueError for none, or for a probability that is not finite."
+    "Objects with a known class and days that one of them has reached; ValueError for none, or for a non-finite probability."
     known = np.asarray(predictions.truth) >= 0
     if not known.any():
         raise ValueError(f"none of the {len(known):,} objects has a true class: metrics need labelled objects")

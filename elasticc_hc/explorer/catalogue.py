@@ -27,7 +27,7 @@ REDSHIFT_COLUMNS = ("REDSHIFT_FINAL", "HOSTGAL_SPECZ", "HOSTGAL_PHOTOZ")  # in o
 
 
 def _open_parquet(path: str | Path) -> pq.ParquetFile:
-    "The open file; FileNotFoundError or ValueError with one line says what is wrong with it."
+    "The open file; FileNotFoundError or ValueError with one line for an invalid file."
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
@@ -44,7 +44,7 @@ class Catalogue:
 
     def __init__(
         self,
-        path: str | Path,  # a Parquet file with `SNID` and `lightcurve`; ValueError or FileNotFoundError for any other
+        path: str | Path,  # a Parquet file with `SNID` and `lightcurve`; else ValueError or FileNotFoundError
     ):
         self.path, self.file = Path(path), _open_parquet(path)
         there = self.file.schema_arrow.names
@@ -76,7 +76,7 @@ def fetch(
     "One object; its row group is read unless it was the last one read."
     group = int(np.searchsorted(self.starts, row, side="right")) - 1
     if self._group[0] != group:
-        self._group = (-1, None)  # let go of one group before the next is read
+        self._group = (-1, None)  # release one group before the next is read
         self._group = (group, self.file.read_row_group(group))
     one = self._group[1].slice(row - self.starts[group], 1)
     names = one.schema.get_field_index("SNID")
@@ -92,7 +92,7 @@ def row_of(
     self: Catalogue,
     snid: str | int,
 ) -> int:
-    "The row of an object; ValueError names the three nearest where it is not there."
+    "The row of an object; ValueError with the three nearest SNIDs for an unknown one."
     row = pc.index(self.SNID, str(snid).strip()).as_py()
     if row < 0:
         near = ", ".join(nearest_names(str(snid).strip(), self.SNID.to_pylist()))
@@ -103,7 +103,7 @@ def row_of(
 def _detections(
     flags: pa.ChunkedArray,  # nested `lightcurve` with the list PHOTFLAG
 ) -> np.ndarray:  # (n,) int64
-    "How many of each object's flags have the detection bit."
+    "Number of flags of each object with the detection bit."
     counts = []
     for chunk in flags.chunks:
         lists = pc.struct_field(chunk, "PHOTFLAG")
@@ -115,7 +115,7 @@ def _detections(
 
 @patch
 def count_detections(self: Catalogue) -> np.ndarray:
-    "Number of detections of every object, (n,); read row group by row group when first asked for."
+    "Number of detections of every object, (n,); read row group by row group at the first call."
     if not hasattr(self, "_n_detections"):
         groups = range(self.file.metadata.num_row_groups)
         counts = [_detections(self.file.read_row_group(i, columns=["lightcurve.PHOTFLAG"])["lightcurve"]) for i in groups]
@@ -125,12 +125,12 @@ def count_detections(self: Catalogue) -> np.ndarray:
 # %% ../../nbs/11_explorer/02_catalogue.ipynb #cell-019
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    "Beside the rows of a catalogue: true and predicted leaf, and the probability of the latter."
+    "True and predicted leaf of the rows of a catalogue, and the probability of the predicted leaf."
 
     taxonomy: Taxonomy
     truth: np.ndarray  # (n,) int64 node, −1 unknown
-    predicted: np.ndarray  # (n,) int64 node, −1 where there is no prediction
-    confidence: np.ndarray  # (n,) float32 probability of the predicted leaf, NaN where there is none
+    predicted: np.ndarray  # (n,) int64 node, −1 without a prediction
+    confidence: np.ndarray  # (n,) float32 probability of the predicted leaf, NaN without a prediction
 
     @cached_property
     def right(self) -> np.ndarray:
@@ -142,7 +142,7 @@ class Outcomes:
 def true_leaves(
     catalogue: Catalogue,
     taxonomy: Taxonomy,
-) -> np.ndarray:  # (n,) int64 node, −1 where the model is missing or not in the taxonomy
+) -> np.ndarray:  # (n,) int64 node, −1 if the model is missing or not in the taxonomy
     "The leaf of every object."
     leaf = np.full(len(catalogue.models) + 1, -1)
     for code, model in enumerate(catalogue.models):
@@ -156,7 +156,7 @@ def true_leaves(
 def outcomes_of(
     catalogue: Catalogue,
     taxonomy: Taxonomy,
-    predictions=None,  # `Predictions` of some or all of these objects, of the last day reached; None: nothing is predicted yet
+    predictions=None,  # `Predictions` of some or all of these objects, used on the last day reached; None: no predictions
 ) -> Outcomes:
     "Truth and prediction of every row of the catalogue."
     predicted, confidence = np.full(len(catalogue), -1), np.full(len(catalogue), np.nan, np.float32)
@@ -172,7 +172,7 @@ def outcomes_of(
 
 # %% ../../nbs/11_explorer/02_catalogue.ipynb #cell-024
 def _in_range(values: np.ndarray, limits: tuple[float, float] | None) -> np.ndarray | bool:
-    "Which values are known and lie between the limits; True where there are none."
+    "Which values are known and within the limits; True without limits."
     return True if limits is None else (values >= limits[0]) & (values <= limits[1])
 
 
@@ -180,15 +180,15 @@ def _in_range(values: np.ndarray, limits: tuple[float, float] | None) -> np.ndar
 def choose(
     self: Catalogue,
     model: str | None = None,  # name of a model
-    leaf: str | None = None,  # true class: a leaf or any other node, which stands for all leaves below it
+    leaf: str | None = None,  # true class: a leaf, or another node for all leaves below it
     predicted: str | None = None,  # predicted class, likewise
-    right: bool | None = None,  # True: rightly classified, False: wrongly
+    right: bool | None = None,  # True: classified correctly, False: wrongly
     confidence: tuple[float, float] | None = None,  # range of the predicted leaf's probability
     redshift: tuple[float, float] | None = None,  # range
     detections: tuple[float, float] | None = None,  # range of the number of detections
     verdicts: Outcomes | None = None,  # needed for leaf, predicted, right, confidence
 ) -> np.ndarray:  # (m,) rows
-    "The rows that satisfy every condition; ValueError names a class that is not in the taxonomy."
+    "The rows that satisfy every condition; ValueError for a class that is not in the taxonomy."
     keep = np.ones(len(self), bool) & _in_range(self.redshift, redshift)
     if model is not None:
         keep &= self.model == (self.models.index(model) if model in self.models else -1)
@@ -205,10 +205,10 @@ def choose(
 def repeat_objects(
     path: str | Path,  # file to write
     table: pa.Table,  # objects to repeat
-    n: int,  # how many objects to write
+    n: int,  # number of objects to write
     group: int = 4000,  # objects in a row group
 ) -> None:
-    "Write the same objects under new names, n in all: a large file to measure with."
+    "Write the same objects under new names, n in total, as a large test file."
     with pq.ParquetWriter(path, table.schema, compression="zstd") as writer:
         for start in range(0, n, group):
             part = table.take(np.arange(start, min(start + group, n)) % len(table))
@@ -216,11 +216,11 @@ def repeat_objects(
             writer.write_table(part.set_column(part.schema.get_field_index("SNID"), part.schema.field("SNID"), names), group)
 
 # %% ../../nbs/11_explorer/02_catalogue.ipynb #cell-004x
-PREFERRED_TREES = ("elasticc2", "plasticc")  # where several trees know as many models
+PREFERRED_TREES = ("elasticc2", "plasticc")  # if several trees have leaves for equally many models
 
 
 def fitting_taxonomy(catalogue: Catalogue) -> Taxonomy | None:
-    "The shipped tree that knows most of the catalogue's models; None where none knows any."
+    "The packaged tree with leaves for most of the catalogue's models; None if no tree has any."
     names = sorted((entry.name.removesuffix(".yaml") for entry in SHIPPED.iterdir()), key=lambda name: (name not in PREFERRED_TREES, name))
     trees = [Taxonomy.from_yaml(name) for name in names]
     known = [sum(has_model(tree, model) for model in catalogue.models) for tree in trees]
@@ -238,12 +238,12 @@ def has_model(tree: Taxonomy, model: str) -> bool:
 def unknown_models_note(
     catalogue: Catalogue,
     taxonomy: Taxonomy,
-) -> str:  # empty where all models are known
-    "A sentence on the models that a taxonomy has no leaf for."
+) -> str:  # empty if all models have a leaf
+    "A sentence on the models without a leaf in a taxonomy."
     there = [model for model in catalogue.models if model]
     unknown = sorted(model for model in there if not has_model(taxonomy, model))
     if not unknown:
         return ""
     many = "none" if len(unknown) == len(there) else f"not all ({len(there) - len(unknown)} of {len(there)})"
     names = ", ".join(unknown[:5]) + ("…" if len(unknown) > 5 else "")
-    return f"the classifier's taxonomy {taxonomy.name} knows {many} of the models in this file; no leaf for {names}"
+    return f"the classifier's taxonomy {taxonomy.name} contains {many} of the models in this file; no leaf for {names}"

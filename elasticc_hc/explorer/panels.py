@@ -34,14 +34,14 @@ HOVER_TEMPLATE = (
 def flag_words(
     flag: int,  # PHOTFLAG
 ) -> str:
-    "A flag as its number and what its bits mean."
+    "A flag as its number and the meaning of its bits."
     words = [word for bit, word in FLAG_NAMES.items() if flag & bit]
     return f"{flag} ({', '.join(words) or 'forced photometry'})"
 
 # %% ../../nbs/11_explorer/03_panels.ipynb #cell-007
 def point_columns(
     curves: LightCurves,  # one object
-    time: np.ndarray,  # (n_obs,) place on the horizontal axis
+    time: np.ndarray,  # (n_obs,) position on the horizontal axis
 ) -> list[dict]:  # twelve: detections and forced points of each band
     "Coordinates, errors and hover text of every point, band by band."
     flux, error = curves.FLUXCAL * NJY_PER_FLUXCAL, curves.FLUXCALERR * NJY_PER_FLUXCAL
@@ -64,7 +64,7 @@ def point_columns(
 
 # %% ../../nbs/11_explorer/03_panels.ipynb #cell-011
 def point_traces() -> list[go.Scatter]:
-    "Twelve sets of points, still empty."
+    "Twelve empty sets of points."
     traces = []
     for band in BANDS:
         for suffix, size in (("", 9), ("-open", 6)):
@@ -81,7 +81,7 @@ def area_traces(
     taxonomy: Taxonomy | None,  # None: no classifier, no areas
     level: str,  # one of `LEVELS`
 ) -> list[go.Scatter]:
-    "One area for each class of the level, still empty, stacked in tree order."
+    "One empty area for each class of the level, stacked in tree order."
     return [
         go.Scatter(
             x=[], y=[], name=taxonomy.nodes[node], stackgroup="p", mode="none", fillcolor=taxonomy.colors[node],
@@ -93,7 +93,7 @@ def area_traces(
 
 # %% ../../nbs/11_explorer/03_panels.ipynb #cell-012
 def _shapes(cut: float | None) -> list[dict]:
-    "The lines at the trigger, the veil, the cut and the newest alert, in this order; what an object does not have is out of sight."
+    "Trigger line, rectangle after the cut, cut line, and line at the newest alert; absent ones are invisible."
     over = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1}
     day, shown = (0.0, False) if cut is None else (float(cut), True)
     return [
@@ -108,7 +108,7 @@ def _shapes(cut: float | None) -> list[dict]:
 
 
 def card_layout(with_areas: bool) -> dict:
-    "Axes of the two panels, of the lower one only where there are areas."
+    "Axes of the two panels; the lower one only with areas."
     axis = {"showgrid": False, "zeroline": False, "linecolor": "black", "ticks": "outside", "ticklabeloverflow": "allow"}
     flux = {"domain": [0.4, 1] if with_areas else [0, 1], "title": "difference flux (nJy)", "zerolinecolor": "#ccc"}
     layout = {
@@ -126,9 +126,9 @@ def card_layout(with_areas: bool) -> dict:
 def build_figure(
     traces: list,
     layout: dict | go.Layout,
-    widget: bool,  # a `FigureWidget`, which fits itself to its place, instead of a `Figure`
+    widget: bool,  # a responsive `FigureWidget` instead of a `Figure`
 ):  # the figure
-    "A figure for a page or for a notebook."
+    "A figure for an HTML page or a notebook."
     if not widget:
         return go.Figure(traces, layout)
     figure = FigureWidget(traces, layout)
@@ -141,7 +141,7 @@ def empty_card(
     level: str = "level2",  # one of `LEVELS`
     widget: bool = False,  # a `FigureWidget` instead of a `Figure`
 ):  # the figure
-    "Light curve above class probabilities, without an object."
+    "Empty card: light curve above class probabilities."
     unseen = go.Scatter(x=[None], y=[None], yaxis="y3", showlegend=False, hoverinfo="skip")  # keeps the magnitude axis
     traces = [*point_traces(), unseen, *area_traces(taxonomy, level)]
     return build_figure(traces, go.Layout(**card_layout(taxonomy is not None), shapes=_shapes(None)), widget)
@@ -151,9 +151,9 @@ def _areas(
     story: ClassEvolution | None,
     level: str,  # one of `LEVELS`
     end: float,  # last day shown
-    n: int,  # how many areas there are
+    n: int,  # number of areas
 ) -> list[dict]:
-    "Coordinates of each class's area: a staircase with a step at every detection."
+    "Coordinates of the area of each class: a step function with a step at every detection."
     if story is None:
         return [{"x": np.zeros(0), "y": np.zeros(0), "showlegend": False}] * n
     days, nodes = np.append(story.days, max(min(end, story.known_until), story.days[-1] + 0.02)), story.taxonomy.level(level)
@@ -163,7 +163,7 @@ def _areas(
 
 
 def _area_names(story: ClassEvolution | None, level: str, end: float) -> list[dict]:
-    "The classes' names, written into their areas."
+    "Names of the classes in their areas."
     if story is None:
         return []
     days, nodes = np.append(story.days, max(min(end, story.known_until), story.days[-1] + 0.02)), story.taxonomy.level(level)
@@ -195,7 +195,7 @@ def _newest_alert_shape(source: LSSTSource) -> dict:
 
 
 def _newest_alert_name(source: LSSTSource) -> list[dict]:
-    "The name of that line, right of it."
+    "The label of that line, right of it."
     day, style = newest_alert_day(source), {"xref": "x", "yref": "paper", "showarrow": False, "font": {"size": 10, "color": "#555"}}
     note = {"x": day, "y": 1, "text": "newest alert", "textangle": -90, "xanchor": "left", "yanchor": "top"}
     return [note | style] if np.isfinite(day) else []
@@ -204,11 +204,11 @@ def _newest_alert_name(source: LSSTSource) -> list[dict]:
 def fill_card(
     figure,  # from `empty_card`
     source: LSSTSource,
-    story: ClassEvolution | None = None,  # of the taxonomy and level that the figure was made for
+    story: ClassEvolution | None = None,  # with the taxonomy and level of the figure
     level: str = "level2",  # one of `LEVELS`
     cut: float | None = None,  # day of the cut
 ):  # the figure
-    "Put an object into the figure; everything goes to the screen in one message."
+    "Draw an object in the figure, with one message to the browser."
     time = source.curves.days if source.is_detected else source.curves.MJD
     n_areas, end = len(figure.data) - 2 * len(BANDS) - 1, time_span(source)[1]
     traces = [*point_columns(source.curves, time), {"x": [None], "y": [None], "showlegend": False}, *_areas(story, level, end, n_areas)]
@@ -220,21 +220,21 @@ def fill_card(
 def update_traces(
     figure,
     traces: list[dict],  # new properties of every trace
-    layout: dict,  # and of the layout
+    layout: dict,  # new properties of the layout
 ):  # the figure
-    "Change all traces of a figure at once, in one message to the screen."
+    "Change all traces of a figure with one message to the browser."
     figure.plotly_update(restyle_data=_by_property(traces), relayout_data=layout, trace_indexes=list(range(len(traces))))
     return figure
 
 
 def _by_property(traces: list[dict]) -> dict[str, list]:
-    "The same by property; every trace gets every one, since the screen forgets what an update leaves out."
+    "The same by property, complete for every trace: the browser resets omitted properties."
     names = dict.fromkeys(name for trace in traces for name in trace)
     return {name: [trace.get(name) for trace in traces] for name in names}
 
 
 def _cut_shapes(cut: float | None) -> dict:
-    "Where the veil and the line are."
+    "Positions of the cut line and the rectangle after it."
     day, shown = (0.0, False) if cut is None else (float(cut), True)
     veil = {"shapes[1].x0": day, "shapes[1].x1": day + 1e5, "shapes[1].visible": shown}
     return veil | {"shapes[2].x0": day, "shapes[2].x1": day, "shapes[2].visible": shown}
@@ -244,12 +244,12 @@ def move_cut(
     figure,  # from `empty_card`
     cut: float | None,  # days since trigger; None: no cut
 ) -> None:
-    "Move the cut and its veil."
+    "Move the cut line and the rectangle after it."
     figure.plotly_relayout(_cut_shapes(cut))
 
 # %% ../../nbs/11_explorer/03_panels.ipynb #cell-006x
 def icicle_values(
-    probabilities: np.ndarray | None,  # (n_nodes,); None: nothing is known yet
+    probabilities: np.ndarray | None,  # (n_nodes,); None: no detection yet
     taxonomy: Taxonomy,
 ) -> dict:
     "Values and texts of the nodes."
@@ -264,8 +264,8 @@ def empty_icicle(
     taxonomy: Taxonomy,
     widget: bool = False,  # a `FigureWidget` instead of a `Figure`
 ):  # the figure
-    "The class tree as nested bars, without probabilities."
-    colors = ["#E5E5E5", *taxonomy.colors[1:]]  # the root is always 1 and need not shout
+    "Icicle diagram of the class tree, without probabilities."
+    colors = ["#E5E5E5", *taxonomy.colors[1:]]  # the root, with probability 1, is grey
     light = [sum(int(color[i : i + 2], 16) * w for i, w in ((1, 0.3), (3, 0.59), (5, 0.11))) > 128 for color in colors]
     parents = ["" if parent < 0 else taxonomy.nodes[parent] for parent in taxonomy.parents]
     trace = go.Icicle(
@@ -278,20 +278,20 @@ def empty_icicle(
         **icicle_values(None, taxonomy),
     )  # fmt: skip
     size = {"height": 300, "margin": {"l": 5, "r": 5, "t": 30, "b": 5}}
-    small = {"uniformtext": {"minsize": 9, "mode": "hide"}}  # what nobody could read is not written
+    small = {"uniformtext": {"minsize": 9, "mode": "hide"}}  # text that would be illegible is hidden
     layout = go.Layout(template="none", title={"font": {"size": 13}}, **size, **small)
     return build_figure([trace], layout, widget)
 
 
 def fill_icicle(figure, probabilities: np.ndarray | None, taxonomy: Taxonomy, title: str = ""):
-    "Put the probabilities of a moment into the icicle."
+    "Draw the probabilities of one time in the icicle diagram."
     values = {name: [value] for name, value in icicle_values(probabilities, taxonomy).items()}
     figure.plotly_update(restyle_data=values, relayout_data={"title.text": title}, trace_indexes=[0])
     return figure
 
 # %% ../../nbs/11_explorer/03_panels.ipynb #cell-010x
 def empty_folded(widget: bool = False):  # -> the figure
-    "Flux against phase, without an object."
+    "Empty figure of flux against phase."
     layout = card_layout(False) | {"height": 310, "margin": {"l": 75, "r": 70, "t": 75, "b": 45}}
     layout["title"] = {"font": {"size": 13}, "y": 0.98, "yanchor": "top"}
     layout["xaxis"] |= {"range": [-0.02, 2.02], "title": "phase"}
@@ -304,7 +304,7 @@ def fill_folded(
     source: LSSTSource,
     period_days: float,
 ):  # the figure
-    "Put an object into the folded figure, every point twice."
+    "Draw an object in the folded figure, every point twice."
     traces = point_columns(source.curves, source.fold(period_days))
     for values in traces:
         values["x"] = np.concatenate([values["x"], values["x"] + 1])
@@ -333,7 +333,7 @@ def _value(header: pd.DataFrame, name: str, error: str, unit: str) -> str:
 
 def host_html(
     source: LSSTSource,
-    true_class: str | None = None,  # name of its leaf
+    true_class: str | None = None,  # name of the true leaf
 ) -> str:
     "A small table of the object and its host galaxy."
     facts = {"class": " → ".join(filter(None, [source.ELASTICC_class or "unknown", true_class])),

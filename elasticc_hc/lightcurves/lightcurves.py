@@ -52,7 +52,7 @@ class LightCurves:
     "Many light curves as ragged columns, with one header row per object."
 
     header: pd.DataFrame  # one row per object: `SNID`, HEAD columns, `ELASTICC_class` where known
-    offsets: np.ndarray  # (n + 1,) int64; object i owns observations `offsets[i]:offsets[i + 1]`
+    offsets: np.ndarray  # (n + 1,) int64; object i has observations `offsets[i]:offsets[i + 1]`
     MJD: np.ndarray  # (n_obs,) float64, days, ascending within an object
     BAND: np.ndarray  # (n_obs,) int8, index into `BANDS`
     PHOTFLAG: np.ndarray  # (n_obs,) int32, SNANA bit mask
@@ -68,7 +68,7 @@ class LightCurves:
 # %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #cell-010
 @patch(as_prop=True)
 def n_obs(self: LightCurves) -> int:
-    "Number of observations of all objects together."
+    "Total number of observations."
     return len(self.MJD)
 
 
@@ -80,7 +80,7 @@ def counts(self: LightCurves) -> np.ndarray:
 
 @patch(as_prop=True)
 def object_index(self: LightCurves) -> np.ndarray:
-    "The object that owns each observation, (n_obs,)."
+    "Index of the object of each observation, (n_obs,)."
     return np.repeat(np.arange(len(self)), self.counts)
 
 
@@ -95,9 +95,9 @@ def _checked(
     snids: pa.Array,  # (n,) text
     columns: dict,  # (n_obs,) of any type, by name
     owner: np.ndarray,  # (n_obs,) position of each observation's object
-    unit_known: bool = False,  # nobody needs to ask whether the fluxes are FLUXCAL
+    unit_known: bool = False,  # the fluxes are FLUXCAL: no warning about the unit
 ) -> LightCurves:
-    "Light curves of checked columns; one warning for each thing that is suspicious."
+    "Light curves of checked columns; one warning for each suspicious property."
     check_unique_ids(snids)
     observations, offsets = checked_observations(columns, owner, snids)
     header = header.drop(columns="SNID", errors="ignore").reset_index(drop=True)
@@ -111,7 +111,7 @@ def _checked(
 
 
 def _warn(curves: LightCurves, boolean: bool) -> None:
-    "One line for each thing that is accepted and suspicious."
+    "One warning for each suspicious property that is accepted."
     if not curves.n_obs:
         return
     if not curves.detected.any():
@@ -122,7 +122,7 @@ def _warn(curves: LightCurves, boolean: bool) -> None:
 
 
 def _warn_of_unit(curves: LightCurves) -> None:
-    "One line where the errors are not of the size of LSST's in FLUXCAL."
+    "One warning if the errors differ from the usual FLUXCALERR of LSST."
     typical = np.median(curves.FLUXCALERR)
     if not TYPICAL_ERRORS[0] < typical < TYPICAL_ERRORS[1]:
         hint = "in nanojansky? FLUXCAL = flux / 36.3078" if typical > 1 else "in microjansky or magnitudes?"
@@ -133,9 +133,9 @@ def _warn_of_unit(curves: LightCurves) -> None:
 def from_arrow(
     cls: LightCurves,
     table: pa.Table,  # one row per object, nested column `lightcurve`
-    unit_known: bool = False,  # no warning where the errors are not of the size of LSST's
+    unit_known: bool = False,  # no warning if the errors differ from the usual ones of LSST
 ) -> LightCurves:
-    "Light curves from an Arrow table; ValueError where `lightcurve`, a part of it or `SNID` is missing."
+    "Light curves from an Arrow table; ValueError if `lightcurve`, a part of it or `SNID` is missing."
     if "lightcurve" not in table.column_names or "SNID" not in table.column_names:
         raise ValueError(f"no column SNID and lightcurve among {table.column_names[:8]}…: convert the files first")
     curves = table["lightcurve"].combine_chunks() if table["lightcurve"].num_chunks != 1 else table["lightcurve"].chunk(0)
@@ -153,7 +153,7 @@ def from_parquet(
     columns: Sequence[str] | None = None,  # header columns to read; all by default
     filters=None,  # row filter in pyarrow's form, such as `[("SNID", "in", ["615"])]`
 ) -> LightCurves:
-    "Light curves from Parquet; ValueError names the file that is not one of ours."
+    "Light curves from Parquet; ValueError names a file of another layout."
     paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     wanted = None if columns is None else list(dict.fromkeys(["SNID", *columns, "lightcurve"]))
     tables = [read_curves_table(path, wanted, filters) for path in paths]
@@ -189,11 +189,11 @@ def from_frame(
 def from_alerts(
     cls: LightCurves,
     source,  # a file, a folder, messages (bytes), records (dict), a table, or several of these
-    format: str | AlertFormat | None = None,  # a key of `ALERT_FORMATS` or a format of one's own; recognised by default
+    format: str | AlertFormat | None = None,  # a key of `ALERT_FORMATS` or a custom format; recognised by default
     schemas=None,  # of bare messages: folder of .avsc files, one such file, address of a registry, or its client
-    on_error: str = "stop",  # at what cannot be read: "stop" with an error, or "skip" it and count it
+    on_error: str = "stop",  # for unreadable input: "stop" with an error, or "skip" and count it
 ) -> LightCurves:
-    "Light curves of the objects that alerts tell of, known until the newest; ValueError names file, message and reason."
+    "Light curves of the objects in alerts, known until the newest alert; ValueError names file, message and reason."
     return cls.from_arrow(read_alerts(source, format, schemas, on_error)[0], unit_known=True)
 
 # %% ../../nbs/03_lightcurves/02_lightcurves.ipynb #aea10f13
@@ -208,11 +208,11 @@ def from_table(
     flux: str | None = None,
     flux_err: str | None = None,
     detected: str | None = None,  # true where detected, or SNANA's PHOTFLAG
-    unit: str | None = None,  # FLUXCAL, mag (AB), nJy, uJy or another of astropy; that of the column, else nJy
-    snr: float | None = None,  # detections are |flux| / error of at least this, instead of a column
+    unit: str | None = None,  # FLUXCAL, mag (AB), nJy, uJy or another of astropy; default: the unit of the column, else nJy
+    snr: float | None = None,  # minimum |flux| / error of a detection, instead of a column
     header=None,  # a second table, one row per object; of a nested table its other columns
 ) -> LightCurves:
-    "Light curves from anyone's table of observations; ValueError names column and reason. What was found is said in one warning."
+    "Light curves from a table of observations; ValueError names column and reason. One warning reports what was read."
     given = {"SNID": snid, "MJD": mjd, "BAND": band, "FLUXCAL": flux, "FLUXCALERR": flux_err, "PHOTFLAG": detected}
     observations, found = observations_table(table, given, unit, snr)
     warnings.warn(f"read as: {found}", stacklevel=2)
@@ -224,9 +224,9 @@ def from_table(
 def from_nested(
     cls: LightCurves,
     frame,  # one row per object with nested observations: a partition of a HATS catalogue, or a converted file
-    snr: float = DETECTION_SNR,  # where nothing says what was detected, |flux| / error of at least this does
+    snr: float = DETECTION_SNR,  # minimum |flux| / error of a detection, if the table has no detection flags
 ) -> LightCurves:
-    "Light curves from a nested table; ValueError where its columns are not known."
+    "Light curves from a nested table; ValueError if its columns are unknown."
     curves = cls.from_arrow(nested_objects(frame), unit_known=True)
     if curves.detected.any() or not curves.n_obs:
         return curves
@@ -238,7 +238,7 @@ def __getitem__(
     self: LightCurves,
     key,  # an index, a slice, an index array or a boolean mask over objects
 ) -> LightCurves:
-    "The chosen objects, in the order asked for; TypeError for names, which the header finds."
+    "The chosen objects, in the given order; TypeError for names (use a mask on the header)."
     if isinstance(key, str) or np.asarray(key).dtype.kind in "US":
         raise TypeError(f"{key!r}: choose objects by index or mask, such as curves[curves.header['SNID'] == {key!r}]")
     chosen = np.atleast_1d(np.arange(len(self))[key])
@@ -302,7 +302,7 @@ def with_hosts(
     table,  # a row per object with static columns by their SNANA names, of any library
     on: str = "SNID",  # column to join on
 ) -> LightCurves:
-    "The same light curves with columns of a cross-match; a known value of the table counts before ours. ValueError as `joined_header`."
+    "The light curves with columns of a cross-match; known values of the table take precedence. ValueError as `joined_header`."
     hosts = header_table(table) if on == "SNID" else as_arrow(table)[0].to_pandas()
     header = joined_header(self.header, hosts, on)
     check_header(header)
@@ -349,7 +349,7 @@ def known_until(self: LightCurves) -> np.ndarray:
 def ordered_days(
     days: Sequence[float],  # days since trigger
 ) -> np.ndarray:  # (k,) ascending, without repeats
-    "Days as a set in order; ValueError where they are not finite numbers of at least 0, or none."
+    "Sorted unique days; ValueError if there are none, or not all are finite numbers of at least 0."
     values = np.asarray(days)
     if values.size and values.dtype.kind not in "iuf" or values.ndim != 1:
         raise ValueError(f"days since trigger are {days!r}: give a list of numbers, such as [1, 8, 64]")
@@ -383,7 +383,7 @@ POLICIES = {"alerts": tuple(RULES), "forced": ("saturated", "before_trigger"), "
 
 
 def _rules_of(keep: str) -> tuple[str, ...]:
-    "The rules of a policy; ValueError names those that there are."
+    "The rules of a policy; ValueError lists the policies."
     if keep not in POLICIES:
         raise ValueError(f"keep={keep!r}: choose one of {', '.join(POLICIES)}")
     return POLICIES[keep]
@@ -391,7 +391,7 @@ def _rules_of(keep: str) -> tuple[str, ...]:
 
 def process(
     curves: LightCurves,
-    keep: str = "alerts",  # policy: `alerts` (all three rules), `forced` (all since the trigger) or `all` (only saturated points go)
+    keep: str = "alerts",  # policy: `alerts` (all three rules), `forced` (all since the trigger) or `all` (all but saturated)
     skip: Sequence[str] = (),  # rules to switch off by name
 ) -> LightCurves:
     "The curves after the processing rules; ValueError names an unknown policy or rule."
@@ -408,7 +408,7 @@ def answering(
     curves: LightCurves,  # processed
     keep: str = "alerts",  # policy that they were processed with
 ) -> np.ndarray:  # (n_obs,) bool
-    "Observations after which an answer may be read: detections under `alerts`, else all from the first detection on."
+    "Observations after which a prediction is valid: detections under `alerts`, else all from the first detection on."
     if "after_last_detection" in _rules_of(keep):
         return curves.detected
     first = np.where(curves.first_detection < 0, curves.n_obs, curves.first_detection)
@@ -419,8 +419,8 @@ def thumbnail_svg(
     curves: LightCurves,  # one object
     width: int = 300,  # pixels
     height: int = 70,  # pixels
-) -> str:  # inline SVG, or words where nothing was detected
-    "A small light curve for a table: detections and what was measured between them."
+) -> str:  # inline SVG, or text if nothing was detected
+    "A small light curve for a table: detections and the measurements between them."
     seen = curves.detected
     if not seen.any():
         return "no detection"

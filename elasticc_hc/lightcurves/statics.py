@@ -56,9 +56,9 @@ STATIC_SETS = {
 # %% ../../nbs/03_lightcurves/03_statics.ipynb #cell-007
 def engineered_features(
     ra_deg: np.ndarray,  # (n,) right ascension (ICRS), degrees
-    dec_deg: np.ndarray,  # (n,) declination (ICRS), degrees; NaN or beyond ±90 means unknown
+    dec_deg: np.ndarray,  # (n,) declination (ICRS), degrees; NaN or beyond ±90 if unknown
 ) -> np.ndarray:  # (n, 5) float32 of 0 and 1, NaN where the position is unknown
-    "The five flags of `ENGINEERED_FEATURES` for many positions in one call."
+    "The five flags of `ENGINEERED_FEATURES` for an array of positions."
     from astropy import units
     from astropy.coordinates import SkyCoord
 
@@ -87,18 +87,18 @@ RANGES = {
     r"ALERT_MJD": MJD_RANGE,
     r"(HOSTGAL2?_)?RA": (-360.0, 360.0),
     r"(HOSTGAL2?_)?DEC": (-90.0, 90.0),
-}  # of values that can be; both ends included
+}  # of possible values; both ends included
 
 
 def value_range(
     name: str,  # of a header column
 ) -> tuple[float, float]:
-    "Lowest and highest value that a column may hold; infinite where nothing is known of it."
+    "Lowest and highest possible value of a column; infinite for an unknown column."
     return next((limits for pattern, limits in RANGES.items() if re.fullmatch(pattern, name)), (-np.inf, np.inf))
 
 
 def _as_numbers(values: pd.Series, name: str) -> np.ndarray:
-    "A header column as float64, NaN where missing; ValueError where it holds something else than numbers."
+    "A header column as float64, NaN where missing; ValueError if it contains anything but numbers."
     try:
         return values.to_numpy(np.float64, na_value=np.nan)
     except (TypeError, ValueError):
@@ -115,7 +115,7 @@ def known_values(
     header: pd.DataFrame,
     name: str,
 ) -> np.ndarray:  # (n,) float64
-    "A header column as numbers, NaN where it is missing, coded as missing or not there at all."
+    "A header column as numbers, NaN where it is missing or coded as missing, or if the column is absent."
     if name not in header:
         return np.full(len(header), np.nan)
     values, (low, high) = _as_numbers(header[name], name), value_range(name)
@@ -145,7 +145,7 @@ LOOKALIKES = {
 def check_header(
     header: pd.DataFrame,  # one row per object
 ) -> None:
-    "ValueError names a static column that holds no numbers; one warning where only look-alikes of the static columns are there."
+    "ValueError names a static column that is not numeric; one warning if there are only similar names of the static columns."
     known = [*HEADER_FEATURES, "RA", "DEC"]
     for name in known:
         if name in header and header[name].dtype.kind not in "fiub":
@@ -162,7 +162,7 @@ def static_features(
     header: pd.DataFrame,  # one row per object
     columns: Sequence[str] = STATIC_COLUMNS,  # header columns and engineered flags, in the order wanted
 ) -> np.ndarray:  # (n, len(columns)) float32, NaN where missing
-    "The static features of every object, with every missing code turned into NaN."
+    "The static features of every object, with missing codes converted to NaN."
     table = {name: known_values(header, name) for name in columns if name not in ENGINEERED_FEATURES}
     if len(table) < len(columns):
         flags = engineered_features(known_values(header, "RA"), known_values(header, "DEC"))

@@ -26,10 +26,10 @@ DETECTION_KNOTS = (1.0, 4.0, 16.0, 64.0)
 
 
 def _between(
-    x: torch.Tensor,  # (…) any values; beyond the ends as at the ends
+    x: torch.Tensor,  # (…) any values; constant beyond the ends
     knots: Sequence[float],  # ascending
 ) -> torch.Tensor:  # (…, n_knots) ≥ 0, sums to one
-    "How much of each knot: straight lines from one to the next."
+    "The weight of each knot: linear between neighbouring knots."
     ends = torch.tensor(knots, dtype=x.dtype)
     right = torch.searchsorted(ends, x.contiguous().clamp(ends[0], ends[-1])).clamp(1, len(knots) - 1)
     share = ((x - ends[right - 1]) / (ends[right] - ends[right - 1])).clamp(0, 1)
@@ -38,10 +38,10 @@ def _between(
 
 
 def phase_weights(
-    days: torch.Tensor,  # (…) days from the trigger to the observation at which the answer is read
-    detections: torch.Tensor,  # (…) how many detections have been seen
+    days: torch.Tensor,  # (…) days from the trigger to the observation of the prediction
+    detections: torch.Tensor,  # (…) number of detections so far
 ) -> torch.Tensor:  # (…, 1 + n_day_knots + n_detection_knots) float64
-    "A constant, then how much of each knot in days and in detections, both on logarithmic axes."
+    "A constant, then the weight of each knot in days and in detections, both on logarithmic axes."
     by_day = _between(torch.log1p(days.double().clamp(min=0)), np.log1p(DAY_KNOTS))
     by_detection = _between(detections.double().clamp(min=1).log(), np.log(DETECTION_KNOTS))
     return torch.cat([torch.ones_like(by_day[..., :1]), by_day, by_detection], dim=-1)
@@ -61,7 +61,7 @@ def mixed_logits(
     trees: torch.Tensor,  # (…, n_nodes) the same of the trees
     odds: torch.Tensor,  # (…) log odds of the weight of the trees
 ) -> torch.Tensor:  # (…, n_nodes) log probabilities of the mixture
-    "The weighted mean of two answers."
+    "The weighted mean of two predictions."
     toward = torch.nn.functional.logsigmoid
     return torch.logaddexp(own + toward(-odds)[..., None], trees + toward(odds)[..., None])
 
@@ -73,7 +73,7 @@ class Calibration:
     rows: np.ndarray  # (n_groups, 1 + n_day_knots + n_detection_knots) float64; the group of the root is not used
     offsets: np.ndarray  # (n_nodes, the same) float64, added to the logits after the temperature
     taxonomy: Taxonomy
-    mixture: np.ndarray = field(default_factory=default_mixture)  # (1 + …) log odds of the weight of boosted trees, where there are some
+    mixture: np.ndarray = field(default_factory=default_mixture)  # (1 + …) log odds of the weight of boosted trees, if any
 
     def to_dict(self) -> dict:
         "Plain types, ready for JSON: a row per parent."
@@ -85,7 +85,7 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, state: dict, taxonomy: Taxonomy) -> "Calibration":
-        "The inverse of `to_dict`; ValueError names a group that is missing or does not fit."
+        "The inverse of `to_dict`; ValueError names a group that is missing or of the wrong length."
         if tuple(state["days"]) != DAY_KNOTS or tuple(state["detections"]) != DETECTION_KNOTS:
             raise ValueError(f"calibration with knots {state['days']}, {state['detections']}: not of this version")
         rows = np.zeros((int(taxonomy.groups.max()) + 1, 1 + len(DAY_KNOTS) + len(DETECTION_KNOTS)))
@@ -106,7 +106,7 @@ def calibration_parts(
     state: dict | None,  # the checkpoint's part `calibration`
     taxonomy: Taxonomy,
 ) -> tuple[Calibration | None, np.ndarray | None]:
-    "Temperatures and class mix, as far as they are stored; ValueError names a class that is missing."
+    "Temperatures and class mix, if stored; ValueError names a missing class."
     state = state or {}
     calibration = Calibration.from_dict(state, taxonomy) if "log_temperature" in state else None
     if "class_prior" not in state:
@@ -119,9 +119,9 @@ def calibration_parts(
 # %% ../../nbs/06_loss/03_calibration.ipynb #cell-010
 def temperatures(
     calibration: Calibration,
-    days: torch.Tensor,  # (…) days from the trigger to the observation at which the answer is read
-    detections: torch.Tensor,  # (…) how many detections have been seen
-) -> torch.Tensor:  # (…, n_nodes) float64, that of the group each node is in
+    days: torch.Tensor,  # (…) days from the trigger to the observation of the prediction
+    detections: torch.Tensor,  # (…) number of detections so far
+) -> torch.Tensor:  # (…, n_nodes) float64, that of the group of each node
     "The temperature of every node at every phase."
     log_temperature = phase_weights(days, detections) @ torch.from_numpy(calibration.rows).T
     return log_temperature.exp()[..., torch.from_numpy(calibration.taxonomy.groups)]
@@ -129,11 +129,11 @@ def temperatures(
 
 def apply_calibration(
     logits: torch.Tensor,  # (…, n_nodes)
-    calibration: Calibration | None,  # None leaves the logits as they are
-    days: torch.Tensor,  # (…) days from the trigger to the observation at which the answer is read
-    detections: torch.Tensor,  # (…) how many detections have been seen
-    taxonomy: Taxonomy | None = None,  # where there are trees
-    trees: torch.Tensor | None = None,  # (…, n_nodes) log probabilities of all nodes, of boosted trees that answer as well
+    calibration: Calibration | None,  # None: the logits are unchanged
+    days: torch.Tensor,  # (…) days from the trigger to the observation of the prediction
+    detections: torch.Tensor,  # (…) number of detections so far
+    taxonomy: Taxonomy | None = None,  # required with trees
+    trees: torch.Tensor | None = None,  # (…, n_nodes) log probabilities of all nodes, of boosted trees
 ) -> torch.Tensor:  # (…, n_nodes)
     "Logits of the mixture with the trees, divided by the temperatures, plus the offsets."
     phases = phase_weights(days, detections)
@@ -147,18 +147,18 @@ def apply_calibration(
 
 # %% ../../nbs/06_loss/03_calibration.ipynb #cell-012
 def fit_calibration(
-    logits: torch.Tensor,  # (n, k, n_nodes) of n objects, each asked k times
+    logits: torch.Tensor,  # (n, k, n_nodes) of n objects with k predictions each
     leaf: torch.Tensor,  # (n,) int64, node number of the true leaf
-    days: torch.Tensor,  # (n, k) days from the trigger to the observation at which the answer is read
-    detections: torch.Tensor,  # (n, k) how many detections have been seen
+    days: torch.Tensor,  # (n, k) days from the trigger to the observation of the prediction
+    detections: torch.Tensor,  # (n, k) number of detections so far
     taxonomy: Taxonomy,
-    penalty: float = 1.0,  # of a log temperature of 1, in units of the surprise of one object
+    penalty: float = 1.0,  # of a log temperature of 1, in units of the negative log likelihood of one object
     phase_penalty: float = 4.0,  # of a log temperature that varies by 1 with the phase
-    offset_penalty: float | None = 1.0,  # of an offset of 1; None: temperatures alone
+    offset_penalty: float | None = 1.0,  # of an offset of 1; None: only temperatures
     offset_phase_penalty: float = 2.0,  # of an offset that varies by 1 with the phase
-    reached: torch.Tensor | None = None,  # (n, k) bool, the answers that count; all by default
-    trees: torch.Tensor | None = None,  # (n, k, n_nodes) log probabilities of all nodes, of boosted trees that answer as well
-    mixture_penalty: float = 4.0,  # of log odds of the mixture that differ from the default's by 1
+    reached: torch.Tensor | None = None,  # (n, k) bool, the predictions that count; all by default
+    trees: torch.Tensor | None = None,  # (n, k, n_nodes) log probabilities of all nodes, of boosted trees
+    mixture_penalty: float = 4.0,  # of log odds of the mixture that differ from the default by 1
 ) -> Calibration:
     "Temperatures, offsets and mixture by maximum likelihood on objects that the classifier was not trained with."
     if not len(logits):
@@ -193,9 +193,9 @@ def fit_calibration(
 def prior_from_counts(
     counts: np.ndarray,  # (n_nodes,) training objects at or below each node
     taxonomy: Taxonomy,
-    gamma: float = 0.0,  # exponent of the class weights that are still in the probabilities
+    gamma: float = 0.0,  # exponent of the class weights still contained in the probabilities
 ) -> np.ndarray:  # (n_leaves,) float64, sums to one
-    "The class mix that the probabilities of a trained network stand for."
+    "The class mix to which the probabilities of a trained network correspond."
     size = np.where(np.asarray(counts) > 0, np.maximum(counts, 1.0) ** (1 - gamma), 0.0)
     total = np.bincount(taxonomy.groups, size)[taxonomy.groups]
     conditional = np.divide(size, total, out=np.zeros(len(size)), where=total > 0)
@@ -205,10 +205,10 @@ def prior_from_counts(
 # %% ../../nbs/06_loss/03_calibration.ipynb #cell-009x
 def leaf_rates(
     rates: Mapping[str, float],  # node → rate, relative to the others; the nodes cover each leaf exactly once
-    class_prior: np.ndarray,  # (n_leaves,) divides a node's rate among the leaves below it
+    class_prior: np.ndarray,  # (n_leaves,) divides the rate of a node among the leaves below it
     taxonomy: Taxonomy,
 ) -> np.ndarray:  # (n_leaves,) float64, sums to one
-    "The share of every leaf; ValueError names a node that is unknown, covered twice or left out."
+    "The share of every leaf; ValueError names a node that is unknown, covered twice or not covered."
     nodes = np.array([taxonomy.index(name) for name in rates])
     for name, rate in rates.items():
         if isinstance(rate, str | bool) or not (np.isfinite(rate) and rate >= 0):
@@ -230,14 +230,14 @@ PRIORS = files("elasticc_hc") / "priors"
 
 
 def prior_names() -> list[str]:
-    "The names that a prior may have: training, uniform, and the tables of the package."
+    "The names of priors: training, uniform, and the tables of the package."
     return ["training", "uniform", *sorted(entry.name.removesuffix(".yaml") for entry in PRIORS.iterdir())]
 
 
 def prior_table(
     name: str,  # of a table of the package
 ) -> dict[str, float]:  # leaf → rate, relative to the others
-    "A table of rates by leaf; ValueError lists the names there are."
+    "A table of rates by leaf; ValueError lists the available names."
     if name not in prior_names()[2:]:
         raise ValueError(f"no prior is called {name!r}: choose one of {', '.join(prior_names())}, or give a rate for each node")
     return yaml.safe_load((PRIORS / f"{name}.yaml").read_text(encoding="utf-8"))
@@ -248,7 +248,7 @@ def leaf_prior(
     class_prior: np.ndarray,  # (n_leaves,) class mix of the training, sums to one
     taxonomy: Taxonomy,
 ) -> np.ndarray:  # (n_leaves,) float64, sums to one
-    "The share of every leaf; leaves without a training object have no share in `uniform`. ValueError names what is missing."
+    "The share of every leaf; leaves without a training object have no share in `uniform`. ValueError names missing leaves."
     if isinstance(prior, Mapping):
         return leaf_rates(prior, class_prior, taxonomy)
     if not isinstance(prior, str):
@@ -267,14 +267,14 @@ def leaf_prior(
 # %% ../../nbs/06_loss/03_calibration.ipynb #cell-012x
 def shift_prior(
     probabilities: np.ndarray,  # (…, n_nodes)
-    old: np.ndarray,  # (n_leaves,) the mix that they stand for, sums to one
-    new: np.ndarray,  # (n_leaves,) the mix that they should stand for, sums to one
+    old: np.ndarray,  # (n_leaves,) their class mix, sums to one
+    new: np.ndarray,  # (n_leaves,) the new class mix, sums to one
     taxonomy: Taxonomy,
 ) -> np.ndarray:  # (…, n_nodes), same type
-    "Probabilities of all nodes under another class mix; ValueError names a class that was never learned but should appear."
+    "Probabilities of all nodes under another class mix; ValueError names a class with a rate but without training objects."
     for leaf, before, after in zip(taxonomy.leaves, old, new, strict=True):
         if after > 0 and not before > 0:
-            raise ValueError(f"node {leaf}: not among what was learned, so no rate of {after:g} can be given to it")
+            raise ValueError(f"node {leaf}: no training object of this class, so its rate cannot be {after:g}")
     factor = np.divide(new, old, out=np.zeros(len(old)), where=np.asarray(old) > 0)
     leaf = np.asarray(probabilities, np.float64)[..., taxonomy.leaf_nodes] * factor
     total = leaf.sum(axis=-1, keepdims=True)

@@ -85,7 +85,7 @@ def observe(
     model: Model,
     found: Candidates,
     sky: Sky,
-    background: np.ndarray,  # (n, 6) light under the source, FLUXCAL
+    background: np.ndarray,  # (n, 6) other light in the aperture, FLUXCAL
 ) -> Observed:
     "Measure every visit of every candidate."
     obj, visit = visits_of(found, sky, model.days)
@@ -107,7 +107,7 @@ def triggered_visits(
     sky: Sky,
     n: int,  # candidates
 ) -> Observed:
-    "Visits of the objects that are detected."
+    "Visits of the detected objects."
     usable = ((observed.flags & SATURATED) == 0) & (sky.pointings.band[observed.visit] > 0)
     enough = np.bincount(observed.obj[usable], minlength=n) >= MIN_VISITS
     enough &= np.bincount(observed.obj, (observed.flags & DETECTED) > 0, n) > 0
@@ -132,7 +132,7 @@ def background_light(
     found: Candidates,
     hosts,  # `Hosts`, or None in the Milky Way
 ) -> np.ndarray:  # (n, 6) FLUXCAL
-    "Light under the source: its own at rest, or the host's within the aperture."
+    "Other light in the aperture: the source in quiescence, or the host."
     if hasattr(found.source, "rest"):
         return found.source.rest
     return surface_brightness(hosts) * APERTURE
@@ -172,7 +172,7 @@ def simulate_chunk(
 
 # %% ../../nbs/07_simulation/11_simulator.ipynb #cell-012
 OBJECTS_PER_FILE = 1000  # objects in a pair of files
-MAX_CHUNKS = 20_000  # before a model that never triggers is given up
+MAX_CHUNKS = 20_000  # limit for a model that hardly triggers
 
 
 def simulate_chunks(
@@ -182,7 +182,7 @@ def simulate_chunks(
     seed: int,
     mode: str = "mixed",
 ):
-    "Chunks of a model until there are n objects; ValueError where it hardly ever triggers."
+    "Chunks of a model until there are n objects; ValueError if too few trigger."
     for number in range(MAX_CHUNKS):
         chunk = simulate_chunk(model, sky, number, seed, mode)
         if len(chunk):
@@ -246,13 +246,13 @@ def _write_part(target, model, part, number):
 # %% ../../nbs/07_simulation/11_simulator.ipynb #cell-015
 def simulate(
     out: str | Path,  # folder to make
-    per_model: int,  # objects per model; with another balance than equal, on average
+    per_model: int,  # objects per model; the mean if balance is not equal
     models=None,  # names; all 32 by default
     seed: int = 0,
     survey: str = "wfd",  # wfd, ddf, both or mixed
-    agn: str = "mixed",  # AGN bands vary alone (elasticc2), together (physical), or half of the objects each (mixed)
-    balance: str = "equal",  # as many of each model (equal), of each leaf (leaf), or as in the real set (natural)
-    jobs: int = 1,  # models at once
+    agn: str = "mixed",  # AGN bands vary independently (elasticc2), together (physical), or half of the objects each (mixed)
+    balance: str = "equal",  # equal numbers per model (equal) or leaf (leaf), or as in the real set (natural)
+    jobs: int = 1,  # models in parallel
     overwrite: bool = False,  # replace an earlier result
     progress: Callable | None = None,  # called as progress(done, total, name)
 ) -> dict:  # objects and observations by model
@@ -296,5 +296,5 @@ def _write_all(partial, chosen, numbers, options, jobs, progress):
 
 
 def _write_by_name(partial, name, n, *options):
-    "`write_model` for another process, to which functions do not travel."
+    "`write_model` by model name, for another process."
     return write_model(partial, MODELS[name], n, *options)

@@ -26,7 +26,7 @@ AB_FLUX = 3.631e-20  # erg/s/cm2/Hz, flux density of magnitude zero
 
 @cache
 def load_tables() -> dict:
-    "The arrays of the table file that comes with the package."
+    "The arrays of the table file in the package."
     with np.load(files("elasticc_hc.simulation") / "tables" / "spectra.npz") as stored:
         return {name: stored[name].astype(float) for name in stored}
 
@@ -71,7 +71,7 @@ def spectral_suppression(
     wavelength: np.ndarray,  # rest frame, Angstrom
     temperature: np.ndarray,  # K
 ) -> np.ndarray:  # between 0 and 1
-    "What a spectrum of this kind lacks against a blackbody."
+    "Ratio of a spectrum of this kind to a blackbody."
     if kind == "stripped":
         return np.minimum(wavelength / 4200, 1) ** 3
     if kind == "superluminous":
@@ -113,7 +113,7 @@ def at_redshift(
 def interpolate_rows(
     rows: np.ndarray,  # (n, ..., m) values on a uniform grid along the last axis
     index: tuple,  # leading indices of each look-up
-    place: np.ndarray,  # (k,) position in steps of the grid; beyond the ends the end value
+    place: np.ndarray,  # (k,) position in grid steps, limited to the ends of the grid
 ) -> np.ndarray:  # (k,)
     "Linear interpolation along the last axis, one look-up per observation."
     place = np.clip(place, 0, rows.shape[-1] - 1.0001)
@@ -136,8 +136,8 @@ def ln_blackbody(
 def line_table(
     centre: float,  # rest wavelength, Angstrom
     width: float,  # standard deviation, Angstrom
-) -> np.ndarray:  # (6, len(LN_1PZ), 1) share of the band's light at unit depth
-    "Share of a band that a Gaussian feature of unit depth covers, for a smooth spectrum."
+) -> np.ndarray:  # (6, len(LN_1PZ), 1) fraction of the band's light at unit depth
+    "Fraction of a band that a Gaussian feature of unit depth covers, for a smooth spectrum."
     wavelength, weights = passbands()
     share = weights / weights.sum(1, keepdims=True)
     rest = wavelength[None] / np.exp(LN_1PZ)[:, None]
@@ -164,7 +164,7 @@ NEAR_ULTRAVIOLET = 2300.0  # Angstrom
 def galaxy_table(
     kind: str,  # key of `GALAXY_SPECTRA`
 ) -> np.ndarray:  # (6, len(LN_1PZ), 2) ln f_nu in each band, and its change with the tilt
-    "Light of old stars for unit f_nu in r at rest, of young stars for unit f_nu at `NEAR_ULTRAVIOLET` at rest."
+    "Light of old stars for unit f_nu in rest-frame r, of young stars for unit f_nu at rest-frame `NEAR_ULTRAVIOLET`."
     wavelength, throughput = load_tables()["passband_wavelength"], load_tables()["passband_throughput"]
     photons = throughput / wavelength / (throughput / wavelength).sum(1, keepdims=True)
     knots, (shape, tilt) = np.log(GALAXY_WAVELENGTHS), GALAXY_SPECTRA[kind]
@@ -187,7 +187,7 @@ DUST_CURVE = np.array([  # inverse micron, A/A_V at R_V = 3.1
 def host_extinction(
     z: np.ndarray,  # (n,) redshift
 ) -> np.ndarray:  # (n, 6) A/A_V in ugrizY
-    "Extinction of the host's dust as the observer's bands see it."
+    "Host extinction in the observer's bands."
     inverse_micron = 1e4 * (1 + np.asarray(z)[:, None]) / effective_wavelengths()
     return np.interp(inverse_micron, *DUST_CURVE.T)
 
@@ -202,7 +202,7 @@ def _distances():
 
 @cache
 def _ages():
-    "Redshifts and the age of the Universe in Gyr."
+    "Redshifts and ages of the Universe in Gyr."
     z = np.linspace(0, 4.5, 500)
     return z, FlatLambdaCDM(H0=70, Om0=0.315).age(z).value
 
@@ -224,11 +224,11 @@ def distance_modulus(
 
 def draw_redshifts(
     rng: np.random.Generator,
-    n: int,  # how many
-    bounds: tuple,  # least and largest redshift
+    n: int,  # number of redshifts
+    bounds: tuple,  # minimum and maximum redshift
     rate,  # function of redshift: events per comoving volume and rest-frame time, any unit
 ) -> np.ndarray:  # (n,)
-    "Redshifts of events with this rate as they arrive at the observer: rate * dV/dz / (1 + z)."
+    "Redshifts of events at the observer, with density rate * dV/dz / (1 + z)."
     z, _, volume = _distances()
     fine = np.linspace(*bounds, 2000)
     density = rate(fine) * np.gradient(np.interp(fine, z, volume), fine) / (1 + fine)

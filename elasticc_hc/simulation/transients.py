@@ -63,7 +63,7 @@ def pair_instability_supernova(rng: np.random.Generator, n: int) -> Photosphere:
 
 
 def _expanding(rng, days, light, velocity, floor, scale, kind):
-    "A photosphere that expands with the ejecta, at time 0 when it is brightest in r."
+    "A photosphere that expands with the ejecta; time 0 is the maximum in r."
     radius = np.maximum(days, 0.05) * velocity[:, None] * 8.64e9 / 1e15
     ln_t = 0.25 * np.log(np.maximum(light, 1e30) / (4 * np.pi * 5.670e-5 * 1e30 * radius**2))
     ln_t = np.clip(ln_t + rng.normal(0, 0.05, (len(floor), 1)), np.log(floor)[:, None], 11.3)
@@ -74,7 +74,7 @@ def _expanding(rng, days, light, velocity, floor, scale, kind):
 # %% ../../nbs/07_simulation/07_transients.ipynb #cell-009
 def power_law(
     rng: np.random.Generator,
-    n: int,  # how many
+    n: int,  # number of objects
     slope: float,  # of dN/dx
     low: float,
     high: float,
@@ -84,7 +84,7 @@ def power_law(
     return (ends[0] + rng.uniform(size=n) * (ends[1] - ends[0])) ** (1 / (1 + slope))
 
 
-ROUNDING = 18.0  # days around the maximum that viscosity smooths
+ROUNDING = 18.0  # days around maximum smoothed by viscosity
 
 
 def fallback_light_curve(
@@ -122,7 +122,7 @@ def r_process_power(
 def r_process_opacity(
     lanthanides: np.ndarray,  # log10 of the lanthanide fraction, -9 to -1
 ) -> np.ndarray:  # cm2/g
-    "From 0.15 without lanthanides to 30 with a tenth of them; the rise comes above a fraction of 1e-5."
+    "From 0.15 without lanthanides to 30 at a fraction of 0.1; rises above a fraction of 1e-6."
     return 0.15 * 200 ** (np.clip((lanthanides + 6) / 5, 0, 1) ** 1.3)
 
 
@@ -152,20 +152,20 @@ def kilonova_single(rng: np.random.Generator, n: int) -> Photosphere:
 
 @dataclass(frozen=True, eq=False)
 class TwoComponents(Source):
-    "Two photospheres seen together."
+    "Sum of two photospheres."
 
     red: Photosphere
     blue: Photosphere
-    share: np.ndarray  # (n,) of the blue one
+    share: np.ndarray  # (n,) weight of the blue one
 
     def take(self, which):
-        "The chosen objects."
+        "The selected objects."
         return TwoComponents(self.red.take(which), self.blue.take(which), self.share[which])
 
 
 @band_light_curves.register
 def _(blend: TwoComponents, z):
-    "The sum of both, each weighted by the view."
+    "The sum of both, weighted by viewing angle."
     red, blue = band_light_curves(blend.red, z), band_light_curves(blend.blue, z)
     share = np.clip(blend.share, 0.02, 0.98)[:, None, None]
     return Light(np.logaddexp(blue.ln_flux + np.log(share), red.ln_flux + np.log(1 - share)), red.start, red.scale)
@@ -173,13 +173,13 @@ def _(blend: TwoComponents, z):
 
 @brightness_bound.register
 def _(blend: TwoComponents, z):
-    "The sum of the brightest of both, an upper limit."
+    "The sum of both peaks, an upper limit."
     share = np.clip(blend.share, 0.02, 0.98)[:, None]
     return np.logaddexp(brightness_bound(blend.blue, z) + np.log(share), brightness_bound(blend.red, z) + np.log(1 - share))
 
 # %% ../../nbs/07_simulation/07_transients.ipynb #cell-014
 def kilonova_double(rng: np.random.Generator, n: int) -> TwoComponents:
-    "Dynamical ejecta and a wind, seen from a random angle (Bulla 2019): KN_B19."
+    "Dynamical ejecta and a wind, viewed from a random angle (Bulla 2019): KN_B19."
     red = kilonova_ejecta(rng, rng.uniform(0.001, 0.02, n) + 0.01, np.full(n, 0.2), rng.uniform(-2.5, -1, n))
     blue = kilonova_ejecta(rng, rng.choice(np.linspace(0.01, 0.13, 7), n) * 0.6, np.full(n, 0.08), rng.uniform(-7, -4, n))
     cosine, opening = rng.uniform(0, 1, n), np.radians(rng.choice([15, 30, 45, 60, 75], n))
@@ -224,22 +224,22 @@ def flare_shape(
 
 @dataclass(frozen=True, eq=False)
 class Flare(Source):
-    "Red dwarfs, each with one flare at day 0."
+    "M dwarfs, each with one flare at day 0."
 
     width: np.ndarray  # (n,) days, full width at half maximum
     peak: np.ndarray  # (n, 6) FLUXCAL at the peak
-    rest: np.ndarray  # (n, 6) FLUXCAL of the quiet star
+    rest: np.ndarray  # (n, 6) FLUXCAL in quiescence
 
     def flux(self, obj, band, days):
-        "Flux above the quiet star."
+        "Flux above quiescence."
         return self.peak[obj, band] * flare_shape(days / self.width[obj])
 
 # %% ../../nbs/07_simulation/07_transients.ipynb #cell-007x
-BALMER_EXCESS = 3.0, 4.5  # mag in u over a blackbody, as the flares of ELAsTiCC 2 have it
+BALMER_EXCESS = 3.0, 4.5  # mag in u above a blackbody, as in the flares of ELAsTiCC2
 
 
 def flare(rng: np.random.Generator, n: int) -> Flare:
-    "Flares of M dwarfs: dN/dE as E^-1.8 between 1e32 and 1e36 erg in u, width with E^0.4 (Hawley et al. 2014)."
+    "Flares of M dwarfs: dN/dE as E^-1.8 between 1e32 and 1e36 erg in u (Hawley et al. 2014), width with E^0.25."
     temperature = rng.uniform(2700, 3800, n)
     r = template_magnitudes(rng, n, (17.8, 19.1, 20.5, 21.4, 22.5, 23.7, 25))
     energy = power_law(rng, n, -1.8, 1.0, 1e4)
@@ -252,14 +252,14 @@ def flare(rng: np.random.Generator, n: int) -> Flare:
     return Flare(width, peak, rest)
 
 # %% ../../nbs/07_simulation/07_transients.ipynb #cell-009x
-SEEN_WIDTHS = -1.0, 12.0  # a flare is seen in this range of widths around its peak
+SEEN_WIDTHS = -1.0, 12.0  # range of a flare around its peak, in widths
 
 
 def flare_visit_offset(
     rng: np.random.Generator,
     width: np.ndarray,  # (n,) days
-) -> np.ndarray:  # (n,) days from the peak to the visit that sees it
-    "Where within the flare the visit falls."
+) -> np.ndarray:  # (n,) days from the peak to the visit
+    "Time of the visit relative to the peak of the flare."
     return width * rng.uniform(*SEEN_WIDTHS, len(width))
 
 # %% ../../nbs/07_simulation/07_transients.ipynb #cell-012x
@@ -268,18 +268,18 @@ MAX_OUTBURSTS = 24  # outbursts kept for each star
 
 @dataclass(frozen=True, eq=False)
 class DwarfNova(Source):
-    "Cataclysmic binaries with trains of outbursts."
+    "Cataclysmic binaries with series of outbursts."
 
-    peaks: np.ndarray  # (n, BURSTS) days, ascending: begin of each outburst
-    plateau: np.ndarray  # (n, BURSTS) days spent at the top
-    rise: np.ndarray  # (n,) days to the top
+    peaks: np.ndarray  # (n, BURSTS) days, ascending: start of each outburst
+    plateau: np.ndarray  # (n, BURSTS) days at maximum
+    rise: np.ndarray  # (n,) days from start to maximum
     decline: np.ndarray  # (n,) mag per day
     amplitude: np.ndarray  # (n,) mag in g
-    burst: np.ndarray  # (n, 6) FLUXCAL of the disc at the top
+    burst: np.ndarray  # (n, 6) FLUXCAL of the disc at maximum
     rest: np.ndarray  # (n, 6) FLUXCAL in quiescence
 
     def flux(self, obj, band, days):
-        "Flux above quiescence: the outburst before this day, fading."
+        "Flux above quiescence, of the last outburst before each day."
         which = np.maximum((self.peaks[obj] <= days[:, None]).sum(1) - 1, 0)
         age = days - self.peaks[obj, which]
         top = self.rise[obj] + self.plateau[obj, which]
@@ -320,16 +320,16 @@ class Lensed(Source):
     rest: np.ndarray  # (n, 6) FLUXCAL of star and blend
 
     def flux(self, obj, band, days):
-        "Flux above the template, which was taken when nothing happened."
+        "Flux above the template, which is not magnified."
         u = np.hypot(self.closest[obj], days / self.einstein[obj])
         return self.lensed[obj, band] * (paczynski(u) - 1)
 
 
 def lensed_star(
     rng: np.random.Generator,
-    n: int,  # how many
+    n: int,  # number of objects
 ) -> tuple[np.ndarray, np.ndarray]:  # (n, 6) FLUXCAL of the lensed star, (n, 6) with its blend
-    "A star and what it is blended with (magnitudes as in PLAsTiCC 6)."
+    "A star and its blend (magnitudes as in PLAsTiCC 6)."
     i = template_magnitudes(rng, n, (15.2, 15.8, 17.8, 18.8, 19.6, 20.4, 21.5))
     star = star_magnitudes(rng.uniform(3900, 6500, n), i)
     rest = fluxcal(star + (i - star[:, 3])[:, None])
@@ -411,7 +411,7 @@ class BinaryLensed(Source):
     "Stars magnified by binary lenses, around day 0."
 
     ln_magnification: np.ndarray  # (n, LENS_STEPS)
-    closest: np.ndarray  # (n,) impact parameter, Einstein radii; far away two masses act as one
+    closest: np.ndarray  # (n,) impact parameter, Einstein radii; far away the two masses act as one
     einstein: np.ndarray  # (n,) days
     lensed: np.ndarray  # (n, 6) FLUXCAL of the lensed star
     rest: np.ndarray  # (n, 6) FLUXCAL of star and blend

@@ -24,7 +24,7 @@ from .variables import nuclei
 def brightest_visit(
     curves: LightCurves,
     bands: tuple = (2, 3),  # r and i
-    snr: float = 4.0,  # least signal-to-noise
+    snr: float = 4.0,  # minimum signal-to-noise
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # MJD, band and flux of the brightest visit; flux NaN if there is none
     "The brightest visit of each object in these bands."
     usable = np.isin(curves.BAND, bands) & (curves.FLUXCAL > snr * curves.FLUXCALERR)
@@ -38,7 +38,7 @@ def flux_scatter(
     curves: LightCurves,
     band: int = 2,  # r
 ) -> np.ndarray:  # (n,) FLUXCAL
-    "Standard deviation of the fluxes of each object in a band, less its noise; at least a tenth of the noise."
+    "Standard deviation of the fluxes of each object in a band, with the noise subtracted; at least a tenth of the noise."
     mine, n = curves.BAND == band, len(curves)
     obj, flux, noise = curves.object_index[mine], curves.FLUXCAL[mine].astype(float), curves.FLUXCALERR[mine].astype(float) ** 2
     count = np.maximum(np.bincount(obj, minlength=n), 1)
@@ -70,15 +70,15 @@ def with_noise_of(
 
 # %% ../../nbs/07_simulation/12_transplant.ipynb #cell-010
 TOLERANCE = 0.35, 3.0  # mag and days between the brightest visits
-EARLY_LATE = 30.0  # rest-frame days that the true maximum may be away from the brightest visit; spectra were taken near it
-MATCHING_WINDOW_DAYS = {"SNII": 60.0, "KN": 10.0}  # the same for models whose names begin so: a plateau lasts, a kilonova fades in days
+EARLY_LATE = 30.0  # rest-frame days, largest offset of the true maximum from the brightest visit; spectra were taken near it
+MATCHING_WINDOW_DAYS = {"SNII": 60.0, "KN": 10.0}  # the same by prefix of the model name: plateaus are long, kilonovae short
 
 
 def peak_day(
     light,  # `Light`
     band: np.ndarray,  # (n,)
-) -> np.ndarray:  # (n,) rest-frame days from the time of reference
-    "When a source is brightest in a band."
+) -> np.ndarray:  # (n,) rest-frame days since the reference time
+    "Time of maximum in a band."
     rows = np.arange(len(band))
     step = light.ln_flux[rows, band].argmax(1)
     return light.start + light.scale * np.expm1(step * np.log(120.0) / (light.ln_flux.shape[2] - 1))
@@ -109,7 +109,7 @@ def transplant_transients(
     model: Model,
     curves: LightCurves,  # real light curves of the class
     z: np.ndarray,  # (n,) their redshifts
-    tries: int = 200,  # candidates for each
+    tries: int = 200,  # candidates per object
 ) -> tuple[LightCurves, np.ndarray]:  # synthetic light curves of the objects that have a partner; which ones (n,) bool
     "A synthetic explosion for each real one, on its visits, with the same brightest visit."
     when, band, flux = brightest_visit(curves)
@@ -129,7 +129,7 @@ def transplant_transients(
 
 
 def _with_partners(curves, which, partners):
-    "Light curves of which some are replaced by others on the same visits."
+    "Light curves, some of them replaced by others on the same visits."
     rows = np.isin(curves.object_index, which)
     columns = {name: getattr(curves, name).copy() for name in ("FLUXCAL", "FLUXCALERR", "PHOTFLAG")}
     for name, values in columns.items():
@@ -145,7 +145,7 @@ def repeated_flares(
     star: Flare,  # one flare each
     curves: LightCurves,  # the visits
 ) -> np.ndarray:  # (n_obs,) FLUXCAL
-    "Flux of stars with a log-uniform number of flares, each seen by a visit."
+    "Flux of stars with a log-uniform number of flares, each placed on a visit."
     n, obj, flux = len(curves), curves.object_index, np.zeros(curves.n_obs)
     number = MAX_FLARES ** rng.uniform(size=n)
     for k in range(MAX_FLARES):
@@ -162,7 +162,7 @@ def transplant_variables(
     model: Model,
     curves: LightCurves,  # real light curves of the class
     z: np.ndarray,  # (n,) their redshifts, 0 in the Milky Way
-    tries: int = 20,  # candidates for each
+    tries: int = 20,  # candidates per object
     mode: str = "physical",  # of AGN; in PLAsTiCC all bands follow one walk
 ) -> tuple[LightCurves, np.ndarray]:  # synthetic light curves; which real ones have a partner (n,) bool
     "A synthetic variable for each real one, on its visits, with about the same scatter in r."

@@ -47,7 +47,7 @@ class Star(Source):
         return self.mean[obj, band] * shape - self.rest[obj, band]
 
 # %% ../../nbs/07_simulation/06_variables.ipynb #cell-007
-TEMPLATE_VISITS = 3  # visits that make a template
+TEMPLATE_VISITS = 3  # visits in a template
 
 
 def observed_star(
@@ -56,7 +56,7 @@ def observed_star(
     period: np.ndarray,  # (n,) days
     magnitudes: np.ndarray,  # (n, 6) mean magnitudes
 ) -> Star:
-    "A star with a template made of a few visits at random phases."
+    "A star with a template from a few visits at random phases."
     n, _, m = curve.shape
     visits = rng.integers(m, size=(n, 1, TEMPLATE_VISITS))
     level = np.take_along_axis(curve, np.broadcast_to(visits, (n, 6, TEMPLATE_VISITS)), 2).mean(2)
@@ -65,7 +65,7 @@ def observed_star(
 
 # %% ../../nbs/07_simulation/06_variables.ipynb #cell-009
 AMPLITUDE_RATIOS = np.array([1.05, 1.22, 0.88, 0.70, 0.62, 0.60])  # ugrizY over V (Sesar et al. 2010)
-HARMONIC_SMOOTHING = np.array([0.0, 0.15, 0.45, 0.65, 0.85, 0.85])  # ugrizY: share of a nearly sinusoidal curve; saw teeth are blue
+HARMONIC_SMOOTHING = np.array([0.0, 0.15, 0.45, 0.65, 0.85, 0.85])  # ugrizY: fraction of a nearly sinusoidal curve
 HARMONICS = 6
 PHASES = 128
 
@@ -121,7 +121,7 @@ MAGNITUDE_LEVELS = 0.0, 0.05, 0.25, 0.50, 0.75, 0.95, 1.0
 
 def template_magnitudes(
     rng: np.random.Generator,
-    n: int,  # how many
+    n: int,  # number of objects
     quantiles: tuple,  # magnitudes at `MAGNITUDE_LEVELS`
 ) -> np.ndarray:  # (n,)
     "Apparent magnitudes with these quantiles."
@@ -129,17 +129,17 @@ def template_magnitudes(
 
 # %% ../../nbs/07_simulation/06_variables.ipynb #cell-013
 CEPHEID_PL = -2.819, -3.932  # M_V against log P - 1: slope and zero point of ELAsTiCC's library
-DISC_MAGNITUDES = {  # share of the stars: distance modulus below which it lies, in the Milky Way of Juric et al. (2008)
+DISC_MAGNITUDES = {  # cumulative fraction of the stars: distance modulus, in the Milky Way of Juric et al. (2008)
     0: 5.5, 0.05: 13.2, 0.25: 14.2, 0.5: 14.7, 0.75: 15.0, 0.95: 15.8, 0.99: 16.4, 0.999: 16.9, 1: 17.3,
 }  # fmt: skip
-UNSATURATED_MAGNITUDE = 14.8  # mag in r; z and Y of a star as bright as this are measured
+UNSATURATED_MAGNITUDE = 14.8  # mag in r; such a star is not saturated in z and Y
 
 
 def cepheid_places(
     rng: np.random.Generator,
-    n: int,  # how many
+    n: int,  # number of objects
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # log10 of the period in days, r in mag, E(B-V); each (n,)
-    "Cepheids of the disc that do not saturate, with the dust in front of them."
+    "Unsaturated Cepheids of the disc, with foreground dust."
     draws = 40 * n + 400
     log_p = rng.uniform(np.log10(0.3), np.log10(300), draws)
     distance = np.interp(rng.uniform(size=draws), list(DISC_MAGNITUDES), list(DISC_MAGNITUDES.values()))
@@ -165,13 +165,13 @@ DELTA_SCUTI_PL = -2.94, -1.34  # M_V against log P, fundamental mode (Ziaali et 
 
 
 def delta_scuti(rng: np.random.Generator, n: int) -> Star:
-    "Delta Scuti: one to four modes; one in five of high amplitude with a saw tooth."
+    "Delta Scuti: a single mode; one in five of high amplitude with a sawtooth shape."
     period = 10 ** rng.uniform(np.log10(0.03), np.log10(0.22), n)
     strong = rng.uniform(size=n) < 0.2
     amplitude = np.where(strong, rng.uniform(0.2, 0.8, n), np.clip(log_normal(rng, n, 0.06, 0.35), 0.01, 0.3))
     shape = fourier(amplitude, (np.where(strong, 0.4, 0.1), np.where(strong, 0.18, 0.02)), (4.0, 2.0))
     magnitude_v = DELTA_SCUTI_PL[0] * np.log10(period) + DELTA_SCUTI_PL[1]
-    distance = rng.normal(16.4, 1.2, n)  # modulus; the stars of r = 16 to 21 lie a few kpc to the halo away
+    distance = rng.normal(16.4, 1.2, n)  # modulus; the stars of r = 16 to 21 are between a few kpc and the halo
     r = np.maximum(magnitude_v - 0.05 + distance, 15.9)
     return pulsating(rng, shape, period, star_magnitudes(rng.uniform(6900, 8300, n), r))
 
@@ -180,8 +180,8 @@ def disc_overlap(
     d: np.ndarray,  # distance of the centres
     r1: np.ndarray,  # radius of the disc that is covered
     r2: np.ndarray,  # radius of the disc in front
-) -> np.ndarray:  # share of the first disc's area
-    "Share of a disc that another one covers."
+) -> np.ndarray:  # fraction of the first disc's area
+    "Fraction of a disc covered by another one."
     d = np.maximum(d, 1e-9)
     a = np.arccos(np.clip((d**2 + r1**2 - r2**2) / (2 * d * r1), -1, 1))
     b = np.arccos(np.clip((d**2 + r2**2 - r1**2) / (2 * d * r2), -1, 1))
@@ -190,9 +190,9 @@ def disc_overlap(
 
 
 def binary_curve(
-    radii: np.ndarray,  # (2, n, 1) in units of the orbit
+    radii: np.ndarray,  # (2, n, 1) in units of the separation
     cosine: np.ndarray,  # (n, 1) of the inclination
-    light: np.ndarray,  # (2, n, 6) share of each star's light in each band
+    light: np.ndarray,  # (2, n, 6) fraction of each star's light in each band
     stretch: np.ndarray,  # (n, 1) ellipsoidal amplitude
 ) -> np.ndarray:  # (n, 6, 257) relative flux
     "Light curve of two stars over an orbit, the primary eclipse at phase 0."
@@ -210,9 +210,9 @@ BINARY_COLOURS = np.array([3.10, 0.36, 0.0, 0.25, 0.65, 1.57])  # mag, ugrizY le
 
 def binary_orbits(
     rng: np.random.Generator,
-    n: int,  # how many
-) -> tuple[np.ndarray, ...]:  # close (n,) bool; period (n,) in days; radii (2, n, 1) in units of the orbit; cosine (n, 1)
-    "Orbits of binaries that eclipse."
+    n: int,  # number of objects
+) -> tuple[np.ndarray, ...]:  # close (n,) bool; period (n,) in days; radii (2, n, 1) in units of the separation; cosine (n, 1)
+    "Orbits of eclipsing binaries."
     close = rng.uniform(size=n) < 0.25
     period = 10 ** rng.uniform(-1.0, 1.2, n)
     period = np.where(close & (rng.uniform(size=n) < 0.6), log_normal(rng, n, 0.42, 0.15), period)
@@ -224,7 +224,7 @@ def binary_orbits(
 
 
 def eclipsing_binary(rng: np.random.Generator, n: int) -> Star:
-    "Close and detached binaries that eclipse, as in PLAsTiCC 16."
+    "Close and detached eclipsing binaries, as in PLAsTiCC 16."
     close, period, radii, cosine = binary_orbits(rng, n)
     ratio = (radii[1] / radii[0])[:, 0]
     primary = log_normal(rng, n, 7000, 0.03)
@@ -262,7 +262,7 @@ EDDINGTON_BREAK = 10**-1.84, -0.23, 2.53  # break and slopes of the Eddington ra
 
 def eddington_ratios(
     rng: np.random.Generator,
-    n: int,  # how many
+    n: int,  # number of objects
 ) -> np.ndarray:  # (n,)
     "Eddington ratios, dN/dlog: broken power law between 1e-3 and 1."
     grid = np.linspace(-3, 0, 400)
@@ -295,7 +295,7 @@ class Nucleus(Source):
     rest: np.ndarray  # (n, 6) FLUXCAL of the template
 
     def flux(self, obj, band, days):
-        "Flux minus template; `days` from the begin of the survey."
+        "Flux minus template; `days` since the start of the survey."
         place = np.clip(days / GRID_STEP, 0, self.curve.shape[-1] - 1.001)
         low = place.astype(int)
         share = place - low
@@ -303,12 +303,12 @@ class Nucleus(Source):
         return self.mean[obj, band] * shape - self.rest[obj, band]
 
 # %% ../../nbs/07_simulation/06_variables.ipynb #cell-011x
-CHANGING_LOOK = 0.03  # share of nuclei that change their state during the survey
+CHANGING_LOOK = 0.03  # fraction of nuclei that change their state during the survey
 
 
 def changing_look(
     rng: np.random.Generator,
-    n: int,  # how many
+    n: int,  # number of objects
     steps: int,  # points of the grid
 ) -> np.ndarray:  # (n, steps) mag
     "A change of state at a random time: brighter or fainter by 1 to 2.5 mag within some months."
@@ -318,13 +318,13 @@ def changing_look(
     return change[:, None] / (1 + np.exp(-np.clip((days - when) / width, -30, 30)))
 
 
-INDEPENDENT_BANDS = {"elasticc2": 1.0, "mixed": 0.5, "physical": 0.0}  # share of nuclei
+INDEPENDENT_BANDS = {"elasticc2": 1.0, "mixed": 0.5, "physical": 0.0}  # fraction of nuclei
 
 
 def nuclei(
     rng: np.random.Generator,
     z: np.ndarray,  # (n,) redshift
-    mode: str = "mixed",  # elasticc2: a walk per band; physical: one walk for all; mixed: half of them each
+    mode: str = "mixed",  # elasticc2: one walk per band; physical: one walk for all bands; mixed: half of each
 ) -> Nucleus:
     "Active galactic nuclei at these redshifts."
     n, steps = len(z), int(GRID_DAYS / GRID_STEP)

@@ -36,14 +36,14 @@ from ..taxonomy.taxonomy import Taxonomy
 
 # %% ../../nbs/04_source/03_source.ipynb #cell-006
 def _text_or_missing(value: float, digits: int, unit: str = "") -> str:
-    "A number as text, or that it is missing."
+    "A number as text, or `missing`."
     return "missing" if np.isnan(value) else f"{value:.{digits}f}{unit}"
 
 
 def object_facts(
     curves: LightCurves,  # one object
 ) -> dict[str, str]:  # class, redshift, separation, host galaxy, dust, first detection, field
-    "What to say first about an object."
+    "The main properties of an object."
     static = dict(zip(STATIC_COLUMNS, static_features(curves.header)[0], strict=True))
     redshift = "HOSTGAL_PHOTOZ" if np.isnan(static["REDSHIFT_FINAL"]) else "REDSHIFT_FINAL"
     fields = [name.removesuffix("_flag").replace("_", " ") for name in ENGINEERED_FEATURES if static[name] == 1]
@@ -60,7 +60,7 @@ def object_facts(
 
 # %% ../../nbs/04_source/03_source.ipynb #cell-010
 def _counts_html(curves: LightCurves) -> str:
-    "Of each band its symbol in its colour, and detections out of observations."
+    "Symbol of each band in its colour, and detections out of observations."
     n, seen = (np.bincount(codes, minlength=len(BANDS)) for codes in (curves.BAND, curves.BAND[curves.detected]))
     return " &ensp;".join(
         f'<span style="color:{BAND_COLORS[band]}">{symbol}</span>&nbsp;{band.lower()}&nbsp;{seen[i]}/{n[i]}'
@@ -71,7 +71,7 @@ def _counts_html(curves: LightCurves) -> str:
 def object_html(
     curves: LightCurves,  # one object
 ) -> str:
-    "The object as an HTML table that Jupyter shows."
+    "The object as an HTML table for Jupyter."
     rows = {name: escape(value) for name, value in object_facts(curves).items()}
     rows |= {"detections": _counts_html(curves), "light curve": thumbnail_svg(curves)}
     left = 'style="text-align:left"'
@@ -83,14 +83,14 @@ def plot_host_magnitudes(
     curves: LightCurves,  # one object
     ax=None,  # matplotlib axes; new ones by default
 ):  # the axes
-    "The host's AB magnitudes by band, with redshift and separation in the title; says so where nothing is known."
+    "The host's AB magnitudes by band, with redshift and separation in the title; a note if no magnitude is known."
     import matplotlib.pyplot as plt
 
     if ax is None:
         _, ax = plt.subplots(figsize=(5, 2.8), layout="constrained")
     for place, band in enumerate(BANDS):
         m, error = (known_values(curves.header, f"HOSTGAL_{name}_{band}")[0] for name in ("MAG", "MAGERR"))
-        if 0 < m < 40:  # some simulated magnitudes are no magnitudes
+        if 0 < m < 40:  # some simulated magnitudes are invalid
             error = error if 0 <= error < 5 else 0
             ax.errorbar(place, m, error, marker=BAND_SYMBOLS[band], color=BAND_COLORS[band], ms=8, lw=1)
     known = object_facts(curves)
@@ -105,11 +105,11 @@ def plot_host_magnitudes(
 
 # %% ../../nbs/04_source/03_source.ipynb #cell-006x
 class LSSTSource:
-    "One object of the survey: header, light curve, and how to look at them."
+    "One object of the survey: header and light curve, with tables and figures."
 
     time_series_features = OBSERVATION_COLUMNS  # columns of the light curve
     other_features = HEADER_FEATURES  # static features from the header
-    custom_engineered_features = ENGINEERED_FEATURES  # static features made from the position
+    custom_engineered_features = ENGINEERED_FEATURES  # static features derived from the position
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ def SNID(self: LSSTSource) -> str:
 
 @patch(as_prop=True)
 def ELASTICC_class(self: LSSTSource) -> str | None:
-    "The name of the model that made it; None where the file does not say."
+    "The name of the model that generated it; None if not given in the file."
     name = self.header.get("ELASTICC_class")
     return None if pd.isna(name) else str(name)
 
@@ -163,7 +163,7 @@ def nearest_names(
     snid: str,
     there: Sequence[str],
 ) -> list[str]:  # at most three
-    "The identifiers closest to one that is not there: by value for numbers, else by spelling."
+    "The identifiers closest to an unknown one: by value for numbers, else by spelling."
     numbers = [name for name in there if name.isdecimal()]
     if snid.isdecimal() and numbers:
         return sorted(numbers, key=lambda name: abs(int(name) - int(snid)))[:3]
@@ -176,10 +176,10 @@ def from_parquet(
     path: str | Path,  # a Parquet file of light curves
     snid: str | int,  # the object's SNID
 ) -> LSSTSource:
-    "One object of a file, read without the rest; ValueError where there is no such SNID or more than one."
+    "One object of a file, read without the rest; ValueError if the SNID is absent or occurs more than once."
     curves = LightCurves.from_parquet(path, filters=[("SNID", "==", str(snid))])
     if len(curves) > 1:
-        raise ValueError(f"{path}: SNID {snid} stands there {len(curves)} times; read LightCurves and choose one by its index")
+        raise ValueError(f"{path}: SNID {snid} occurs {len(curves)} times; read LightCurves and choose one by its index")
     if len(curves) == 0:
         near = nearest_names(str(snid), pq.read_table(path, columns=["SNID"])["SNID"].to_pylist())
         raise ValueError(f"{path}: no object {snid}; the nearest are {', '.join(near) or 'none, the file is empty'}")
@@ -190,9 +190,9 @@ def from_parquet(
 def from_curves(
     cls: LSSTSource,
     curves: LightCurves,  # many objects
-    index: int,  # place of the one, from 0; −1 is the last
+    index: int,  # index of the object, from 0; −1 is the last
 ) -> LSSTSource:
-    "One object of many; ValueError where there is none at that place."
+    "One object of many; ValueError if the index is out of range."
     if not -len(curves) <= index < len(curves):
         raise ValueError(f"no object at place {index}: there are {len(curves):,} light curves, the first has place 0")
     return cls(curves[index])
@@ -202,7 +202,7 @@ def from_curves(
 def to_pandas(
     self: LSSTSource,
 ) -> pd.DataFrame:  # `time_series_features`, `days` since the trigger, `detected`; one row per observation
-    "The light curve as a table, in order of time."
+    "The light curve as a table, in time order."
     table = self.curves.to_frame()[list(self.time_series_features)]
     return table.assign(days=self.curves.days, detected=self.curves.detected)
 
@@ -221,7 +221,7 @@ def per_band(
 def static(
     self: LSSTSource,
 ) -> pd.Series:  # float32, named after `other_features` and `custom_engineered_features`
-    "The static features as the network gets them, NaN where missing."
+    "The static features that the network reads, NaN where missing."
     return pd.Series(static_features(self.curves.header)[0], index=list(STATIC_COLUMNS), name=self.SNID)
 
 # %% ../../nbs/04_source/03_source.ipynb #cell-021
@@ -260,23 +260,23 @@ def plot_flux_curve(
     ax=None,  # matplotlib axes; new ones by default
     bands: str = BANDS,  # passbands to show; `y` and `Y` are the same band
     magnitudes: bool = True,  # AB magnitudes on the right
-    legend: bool = True,  # symbols, detections and observations per band, above
+    legend: bool = True,  # symbols, detections and observations per band, above the axes
     *,
-    mag: bool = False,  # AB magnitudes in place of fluxes: points of negative flux are not there
-    fold: float | None = None,  # period in days: two turns of the phase instead of time
+    mag: bool = False,  # AB magnitudes instead of fluxes: points of negative flux are omitted
+    fold: float | None = None,  # period in days: two cycles of phase instead of time
     phase: float = 0.0,  # with `fold`: phase of the first detection, in cycles
 ):  # the axes
-    "Flux in nJy or AB magnitude against days since the first detection (else MJD) or phase; ValueError for no band or period."
+    "Flux in nJy or AB magnitude against days since first detection (else MJD) or phase; ValueError for a wrong band or period."
     return plot_flux(self.curves, ax, bands, magnitudes, legend, mag=mag, fold=fold, phase=phase)
 
 # %% ../../nbs/04_source/03_source.ipynb #cell-031
 @patch
 def find_period(
     self: LSSTSource,
-    shortest_days: float = 0.05,  # shortest period looked for
+    shortest_days: float = 0.05,  # shortest period searched
     longest_days: float = 200.0,  # longest
 ) -> Periodogram:  # `period_days`, and power against frequency
-    "The best period by astropy's multiband Lomb–Scargle; ValueError where there are too few observations."
+    "The best period by astropy's multiband Lomb–Scargle; ValueError if there are too few observations."
     return periodogram(self.curves, shortest_days, longest_days)
 
 
@@ -286,7 +286,7 @@ def fold(
     period_days: float,
     shift: float = 0.0,  # phase of the first detection, in cycles
 ) -> np.ndarray:  # (n_obs,) 0 ≤ phase < 1
-    "The phase of every observation; counted from the first observation where nothing was detected."
+    "The phase of every observation; from the first observation if there is no detection."
     start = self.trigger_mjd if self.is_detected else self.curves.MJD[:1]
     return fold_phases(self.curves.MJD - start, period_days, shift)
 
@@ -294,10 +294,10 @@ def fold(
 @patch
 def process_lightcurve(
     self: LSSTSource,
-    keep: str = "alerts",  # policy: `alerts` (all three rules), `forced` (all since the trigger) or `all` (only saturated points go)
+    keep: str = "alerts",  # policy: `alerts` (all three rules), `forced` (all since the trigger) or `all` (all but saturated)
     skip: Sequence[str] = (),  # rules to switch off: `saturated`, `before_trigger`, `after_last_detection`
 ) -> LSSTSource:
-    "The source after the rules; ValueError for an unknown rule or policy, or where a rule needs a trigger and there is none."
+    "The source after the rules; ValueError for an unknown rule or policy, or if a rule requires a trigger and there is none."
     processed = process(self.curves, keep, skip)
     needs_trigger = set(POLICIES[keep]) - {"saturated", *skip}
     if needs_trigger and not processed.detected.any():
@@ -310,7 +310,7 @@ def labels(
     self: LSSTSource,
     taxonomy: Taxonomy,
 ) -> list[str]:  # from the root to the leaf
-    "The classes the object belongs to; ValueError where its model is not known or not in the taxonomy."
+    "The classes of the object; ValueError if its model is unknown or not in the taxonomy."
     if self.ELASTICC_class is None:
         raise ValueError(f"object {self.SNID} has no ELASTICC_class, so no place in taxonomy {taxonomy.name}")
     leaf = taxonomy.node_of([self.ELASTICC_class])[0]
@@ -324,7 +324,7 @@ def plot_tree(
     probabilities: Sequence[float] | None = None,  # (n_nodes,) to colour the nodes by
     ax=None,  # matplotlib axes; new ones by default
 ):  # the axes
-    "The class tree in which the object's own way keeps its colours, or is ringed where probabilities give them."
+    "The class tree with the path of the object in colour, or circled if the colours are probabilities."
     path = self.labels(taxonomy)
     if probabilities is None:
         return taxonomy.draw(ax, highlight=path[-1])
@@ -339,7 +339,7 @@ def windows(
     self: LSSTSource,
     days: Sequence[float],  # days since trigger; a set, see `ordered_days`
 ) -> list[LSSTSource]:  # one for each day, ascending
-    "The source as it was seen at each day; ValueError for what is no day, and for a source without a trigger."
+    "The source as known at each day; ValueError for an invalid day, and for a source without a trigger."
     if not self.is_detected:
         raise ValueError(f"object {self.SNID} has no detection, so no trigger to count days from")
     return [LSSTSource(self.curves.select(self.curves.days <= day)) for day in ordered_days(days)]
@@ -355,5 +355,5 @@ def plot_host(
     self: LSSTSource,
     ax=None,  # matplotlib axes; new ones by default
 ):  # the axes
-    "The host's AB magnitudes by band, with redshift and separation in the title; says so where nothing is known."
+    "The host's AB magnitudes by band, with redshift and separation in the title; a note if no magnitude is known."
     return plot_host_magnitudes(self.curves, ax)

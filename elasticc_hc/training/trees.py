@@ -39,7 +39,7 @@ MEMORY_SIZE = 3 * N_BANDS + 6
 def empty_memory(
     n: int,  # objects
 ) -> np.ndarray:  # (n, MEMORY_SIZE) float64
-    "The memory of objects of which nothing was seen."
+    "The memory of objects without observations."
     memory = np.full((n, MEMORY_SIZE), np.nan)
     memory[:, MAXIMA] = -np.inf
     memory[:, COUNTS] = 0
@@ -50,7 +50,7 @@ NOTHING, STEP = -400.0, 1000.0  # below and beyond any asinh of a flux or a sign
 
 
 def _since_start(values: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    "Running maximum of (n_obs, k) values within each object, −inf before the first one that is there."
+    "Running maximum of (n_obs, k) values within each object, −inf before the first finite one."
     step = STEP * owner[:, None]
     reached = np.maximum.accumulate(np.maximum(values, NOTHING) + step, axis=0) - step
     return np.where(reached > NOTHING / 2, reached, -np.inf)
@@ -96,7 +96,7 @@ STATE_FEATURES = (
 def luminosity_factor(
     z: np.ndarray,  # (n,) redshift, NaN where unknown
 ) -> np.ndarray:  # (n,) squared luminosity distance in Gpc²
-    "What a flux is multiplied by to become a luminosity (Planck 2018)."
+    "Factor from flux to luminosity (Planck 2018)."
     return (luminosity_distance(z) / 1000) ** 2
 
 # %% ../../nbs/08_training/05_trees.ipynb #5aa7c265
@@ -148,7 +148,7 @@ def feature_table(
 def taught_rows(
     dataset: LightCurveDataset,
 ) -> tuple[np.ndarray, np.ndarray]:  # flat index of observations, ascending; how many of the days are read there
-    "The observations at which trees are taught."
+    "The observations at which trees are trained."
     flat = dataset.start[:, None] + positions_at_days(dataset, (0, *DAYS))
     return np.unique(flat.numpy(), return_counts=True)
 
@@ -188,15 +188,15 @@ TREE_SETTINGS = {
 
 @dataclass(frozen=True, eq=False)
 class BoostedTrees:
-    "Gradient-boosted trees that give a probability for every leaf that they were taught."
+    "Gradient-boosted trees that give a probability for every leaf of their training set."
 
     booster: object  # `lightgbm.Booster`
-    leaves: np.ndarray  # (n_classes,) node index of the leaf that each output stands for
+    leaves: np.ndarray  # (n_classes,) node index of the leaf of each output
     taxonomy: Taxonomy
 
     def log_probabilities(
         self,
-        features: np.ndarray,  # (m, …) as `feature_table` makes them
+        features: np.ndarray,  # (m, …) of `feature_table`
     ) -> torch.Tensor:  # (m, n_nodes) float32
         "Logarithms of the probabilities of all nodes."
         on_path = self.taxonomy.paths[self.leaves].astype(np.float64)
@@ -208,7 +208,7 @@ class BoostedTrees:
         dataset: LightCurveDataset,
         positions: torch.Tensor,  # (n, k) observations, as index within each curve
     ) -> torch.Tensor:  # (n, k, n_nodes) float32
-        "Logarithms of the probabilities where each curve is read; the same observation is asked once."
+        "Logarithms of the probabilities at the given positions; each observation is computed once."
         rows, place = np.unique((dataset.start[:, None] + positions).numpy(), return_inverse=True)
         return self.log_probabilities(feature_table(dataset, rows))[torch.from_numpy(place.reshape(positions.shape))]
 
@@ -221,7 +221,7 @@ def some_objects(
     n: int,
     seed: int,
 ) -> LightCurves:
-    "At most so many of the objects, drawn at random, in memory."
+    "At most `n` of the objects, drawn at random, in memory."
     chosen = curves[np.random.default_rng(seed).permutation(len(curves)) < n]
     return load_into_memory(chosen) if isinstance(chosen, CurvesOnDisk) else chosen
 
@@ -233,7 +233,7 @@ def fit_trees(
     options: Options,  # `trees`, `tree_variants`, `tree_objects`, `seed`, chances of hidden metadata
     vary: Callable | None = None,  # transform that makes a variant of the objects
 ) -> BoostedTrees:
-    "Boosted trees taught with these objects."
+    "Boosted trees trained with these objects."
     import lightgbm
 
     chosen = some_objects(curves, options.tree_objects, options.seed)
@@ -248,7 +248,7 @@ def save_trees(
     folder: str | Path,  # of a checkpoint
     trees: BoostedTrees,
 ) -> None:
-    "Write the trees into a checkpoint's folder; the checkpoint has them once its description names them."
+    "Write the trees into a checkpoint's folder, and then their leaves and checksum into its description."
     text = trees.booster.model_to_string()
     with atomic_write(Path(folder) / TREES_FILE) as partial:
         partial.write_text(text, encoding="utf-8")
