@@ -24,11 +24,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv
 
 .venv/installed: $(BIN)/python $(PACKAGING)
-	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[explorer]'
 	@touch $@
 
 $(DEV): $(BIN)/python $(PACKAGING)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
 constraints: $(DEV) ## write constraints.txt from what .venv has
@@ -136,8 +136,8 @@ outputs: $(DEV) ## execute all notebooks in place, so that their stored outputs 
 readme: $(DEV) ## README.md from nbs/index.ipynb
 	$(BIN)/python docs/readme.py
 
-docs: $(DEV) ## the site in _site/: with Quarto where it is installed, else with smalldocs
-	$(BIN)/python docs/site.py
+docs: $(DEV) ## the site in _site/
+	$(BIN)/python docs/build_site.py
 
 lint: $(DEV) ## ruff, and the floors of the package
 	$(BIN)/ruff check .

@@ -9,6 +9,9 @@ config = ConfigParser(delimiters=["="], interpolation=None)
 config.read(Path(__file__).with_name("settings.ini"), encoding="utf-8")
 settings = config["DEFAULT"]
 package = settings["lib_path"]
+data = ["py.typed", "**/*.pyi", "taxonomies/*.yaml", "priors/*.yaml", "pretrained/**/*", "sample/*", "simulation/tables/*"]
+extras = {name: settings[f"{name}_requirements"].split() for name in ("explorer", "dask", "hats", "stream", "dev", "bench")}
+extras["all"] = [*extras["explorer"], *extras["dask"], *extras["hats"], *extras["stream"]]
 
 setup(
     name=settings["lib_name"],
@@ -23,9 +26,9 @@ setup(
     keywords=settings["keywords"].split(),
     classifiers=[f"Intended Audience :: {settings['audience']}", "Topic :: Scientific/Engineering :: Astronomy"],
     packages=find_packages(include=[package, f"{package}.*"]),
-    package_data={package: ["py.typed", "**/*.pyi", "taxonomies/*.yaml", "priors/*.yaml", "pretrained/**/*", "simulation/tables/*"]},
+    package_data={package: data},
     install_requires=settings["requirements"].split(),
-    extras_require={extra: settings[f"{extra}_requirements"].split() for extra in ("dev", "bench", "dask", "hats", "stream")},
+    extras_require=extras,
     entry_points={
         "console_scripts": settings["console_scripts"].split(),
         "nbdev": [f"{package}={package}._modidx:d"],

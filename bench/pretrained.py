@@ -33,7 +33,7 @@ ABOUT = {
             "Made for the passbands, noise and cadence of PLAsTiCC; these are not ELAsTiCC 2 numbers, and nothing real was seen.",
             "Classes outside the tree are given to some class inside it.",
         ),
-        "licence": "Weights: Apache-2.0. Light curves: BSD-3-Clause, with snmachine (see nbs/data/LICENSE-snmachine).",
+        "licence": "Weights: Apache-2.0. Light curves: BSD-3-Clause, with snmachine (see elasticc_hc/sample/LICENSE-snmachine).",
     },
     "synthetic": {
         "data": (

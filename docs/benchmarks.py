@@ -63,8 +63,8 @@ def real_figure():
                               (axes[1], "alerts of ELAsTiCC 1, simulated", "simulated, same selection")):  # fmt: skip
         for row in rows:
             if row["set"] == chosen and row["class"] in CLASSES:
-                n = row["n"]
-                ax.plot(range(len(n)), row["leaf"], "o-", ms=4, color=CLASSES[row["class"]], label=f"{row['class']} (n = {n[0]:,} … {n[-1]:,})")
+                label = f"{row['class']} (n = {row['n'][0]:,} … {row['n'][-1]:,})"
+                ax.plot(range(4), row["leaf"], "o-", ms=4, color=CLASSES[row["class"]], label=label)
         ax.set_xticks(range(4), ["1", "8", "64", "last alert"])
         ax.set(title=title, xlabel="days since trigger", ylim=(0, 1))
         ax.legend(frameon=False, fontsize=8)

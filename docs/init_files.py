@@ -17,6 +17,7 @@ ATTACH = "import lazy_loader\n\n__getattr__, __dir__, __all__ = lazy_loader.atta
 # What `import elasticc_hc` offers: the classes that a user meets, and the verbs of the command.
 PUBLIC = {
     "lightcurves.lightcurves": ["LightCurves"],
+    "lightcurves.tables": ["SAMPLE"],
     "source.source": ["LSSTSource"],
     "taxonomy.taxonomy": ["Taxonomy"],
     "classification.classifier": ["HierarchicalClassifier", "Predictions"],

@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import json
 import posixpath
 import re
 from functools import cache
@@ -22,9 +21,9 @@ SHOWN = re.compile(r"^show_doc\(([\w.]+)", re.MULTILINE)
 API_LINK = re.compile(rf"\[`([^`]+)`\]\({re.escape(PUBLISHED)}/([\w/]+)\.html#([\w.-]+)\)")
 RELATIVE_LINK = re.compile(r"(\]\(|\b(?:src|href)=\")(?![a-z]+:|#|/)([^)\s\"]+)")
 TITLES = {
-    "lightcurves": "Light curves", "snana": "SNANA", "fits": "FITS", "cli": "Command line", "plasticc_set": "PLAsTiCC", "lightcurves_overview":
-    "Light curves", "cli_overview": "Command line", "snana_to_parquet": "From SNANA to Parquet", "snana_files": "SNANA files", "fluxcurve":
-    "Flux curve", "parquet": "Parquet", "state": "State and updates",
+    "lightcurves": "Light curves", "lightcurves_overview": "Light curves", "snana": "SNANA", "fits": "FITS", "cli": "Command line",
+    "cli_overview": "Command line", "plasticc_set": "PLAsTiCC", "snana_to_parquet": "From SNANA to Parquet",
+    "snana_files": "SNANA files", "fluxcurve": "Flux curve", "state": "State and updates",
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from . import evaluation as evaluation
 from . import explorer as explorer
 from . import cli as cli
 from .lightcurves.lightcurves import LightCurves as LightCurves
+from .lightcurves.tables import SAMPLE as SAMPLE
 from .source.source import LSSTSource as LSSTSource
 from .taxonomy.taxonomy import Taxonomy as Taxonomy
 from .classification.classifier import HierarchicalClassifier as HierarchicalClassifier

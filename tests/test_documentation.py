@@ -6,8 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -54,7 +57,7 @@ def site(tmp_path_factory):
     copy = tmp_path_factory.mktemp("documentation") / "copy"
     shutil.copytree(ROOT, copy, ignore=LEFT_OUT)
     done = subprocess.run(
-        [sys.executable, "docs/site.py"], cwd=copy, env={**os.environ, **OFFLINE, "OMP_NUM_THREADS": "1"},
+        [sys.executable, "docs/build_site.py"], cwd=copy, env={**os.environ, **OFFLINE, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
@@ -71,31 +74,85 @@ def test_every_internal_link_leads_somewhere(site):
     assert broken_links(site) == []
 
 
-def test_benchmark_page_shows_every_file(site):
-    html = (site / "benchmarks.html").read_text(encoding="utf-8")
+def test_every_notebook_has_a_page_of_its_own(site):
+    notebooks = [path.relative_to(ROOT / "nbs") for path in (ROOT / "nbs").rglob("*.ipynb") if not re.search(r"/[._]", str(path))]
+    pages = {path.relative_to(site).with_suffix(".ipynb") for path in site.rglob("*.html")}
+    wanted = {path for path in notebooks if path.name != "index.ipynb"} | {Path("get_started.ipynb")}
+    assert len(wanted) > 60 and wanted <= pages
+
+
+def test_every_public_name_is_in_the_api_and_in_the_book(site):
+    """The table of each chapter links an entry of the book for each class and function that the package hands on."""
+    api = "".join(path.read_text(encoding="utf-8") for path in sorted((site / "api").glob("*.html")))
+    linked = set(re.findall(r'href="\.\./[^"#]+\.html#(elasticc_hc\.[\w.]+)"', api))
+    names = {f"elasticc_hc.{name}" for name in ("taxonomy.taxonomy.Taxonomy", "classification.classifier.HierarchicalClassifier",
+             "lightcurves.lightcurves.LightCurves", "evaluation.report.evaluate", "classification.runs.train")}  # fmt: skip
+    assert names <= linked and len(linked) > 200
+    assert "elasticc_hc.classification.classifier.HierarchicalClassifier.predict" in Page(
+        (site / "09_classification/02_classifier.html").read_text(encoding="utf-8")
+    ).anchors
+
+
+def test_benchmark_pages_show_every_file(site):
     files = sorted((ROOT / "bench/results").glob("*.jsonl"))
     assert len(files) > 5
     for path in files:
         row = next(row for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()) if "date" not in row)
-        assert path.stem.replace("_", " ") in html and next(iter(row)) in html, path.name
-    assert 'href="benchmarks.html"' in (site / "index.html").read_text(encoding="utf-8")
+        assert next(iter(row)) in (site / f"benchmarks/{path.stem}.html").read_text(encoding="utf-8"), path.name
+    front = (site / "benchmarks.html").read_text(encoding="utf-8")
+    assert all(f'href="benchmarks/{path.stem}.html"' in front for path in files) and front.count(".svg") >= 2
 
 
+def test_formulas_are_mathml(site):
+    page = (site / "06_loss/02_loss.html").read_text(encoding="utf-8")
+    assert page.count("<math") >= 5 and "MathJax" not in page
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    """The address of the site on the loopback."""
+    handler = partial(QuietHandler, directory=site)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """A server of files that prints nothing."""
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_pages_are_quiet_and_offline(site, width, chromium):
-    """No console error, no request off the machine, no sideways scrolling on a phone."""
-    page = chromium.new_page(viewport={"width": width, "height": 900})
+def test_pages_are_quiet_and_offline(site, address, width, scheme, chromium):
+    """No console error, no request to another machine, no sideways scrolling on a phone."""
+    page = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
     errors, requests, wide = [], set(), []
     page.on("console", lambda message: errors.append(f"{page.url}: {message.text}") if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(f"{page.url}: {error}"))
-    page.on("request", lambda request: requests.add(request.url) if re.match(r"(?:https?|wss?):", request.url) else None)
-    for name in sorted(path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html")):
-        page.goto((site / f"{name}.html").as_uri())
+    page.on("request", lambda request: requests.add(request.url))
+    names = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
+    for name in names if scheme == "light" else ["index.html", "09_classification/02_classifier.html", "api/09_classification.html"]:
+        page.goto(f"{address}/{name}")
         if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth + 1"):
             wide.append(name)
-    font = page.evaluate("getComputedStyle(document.body).fontFamily")
-    assert "sans-serif" in font, "the style sheet of the theme holds"
-    assert errors == [] and requests == set() and wide == []
+    assert page.evaluate("document.documentElement.dataset.theme") == scheme
+    assert errors == [] and wide == [] and all(request.startswith((address, "data:", "blob:")) for request in requests)
+
+
+def test_search_finds_and_is_legible(address, chromium):
+    """Results in dark mode: light letters on a dark ground."""
+    page = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme="dark").new_page()
+    page.goto(f"{address}/search.html?q=calibration")
+    result = page.locator("#search-results li a").first
+    result.wait_for()
+    assert page.locator("#search-results li").count() > 5
+    colours = """(link) => [getComputedStyle(link).color, getComputedStyle(document.body).backgroundColor]"""
+    lightness = [sum(map(float, re.findall(r"[\d.]+", colour)[:3])) / 765 for colour in page.evaluate(colours, result.element_handle())]
+    assert lightness[0] - lightness[1] > 0.35
 
 
 def test_citation_agrees_with_the_settings():

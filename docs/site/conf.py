@@ -29,6 +29,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = project
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_favicon = "static/favicon.svg"
 html_show_sourcelink = False
 html_copy_source = False
 html_math_renderer = "mathml"
@@ -49,7 +50,8 @@ html_theme_options = {
 }
 html_sidebars = {"index": [], "get_started": [], "benchmarks": [], "tutorials/faq": []}
 html_context = {
-    "default_mode": "auto", "github_user": settings["user"], "github_repo": settings["repo"], "github_version": settings["branch"], "doc_path": "nbs",
+    "default_mode": "auto", "github_user": settings["user"], "github_repo": settings["repo"], "github_version": settings["branch"],
+    "doc_path": "nbs",
 }  # fmt: skip
 
 

@@ -39,10 +39,10 @@ def _check_numbers(
 # %% ../../nbs/09_classification/06_brokers.ipynb #cell-009
 def classifications(
     probabilities: np.ndarray,  # (n_nodes,) of one object
-    members: np.ndarray,  # (n_nodes,) bool, nodes to report, see `decisions.cut`
+    members: np.ndarray,  # (n_nodes,) bool, nodes to report, see `cut_tree`
     taxonomy: Taxonomy,
 ) -> list[dict]:  # {"classId": int, "probability": float}, sums to one
-    "The field `classifications` of the DESC's message; what has no number goes to 200."
+    "The field `classifications` of the DESC's message; classes without a number are added to 200."
     nodes = np.flatnonzero(members)
     _check_numbers(taxonomy, nodes)
     shares = {}
@@ -72,7 +72,7 @@ def _alerce(p: np.ndarray, snid: Sequence[str], taxonomy: Taxonomy, name: str, v
 
 # %% ../../nbs/09_classification/06_brokers.ipynb #cell-014
 def _fink(p: np.ndarray, snid: Sequence[str], taxonomy: Taxonomy, name: str, nodes: np.ndarray) -> list[dict]:
-    "One dictionary per object, column names with the classifier's name in front."
+    "One dictionary per object, column names with the classifier's name as prefix."
     return [
         {"diaObjectId": oid, f"{name}_class": taxonomy.nodes[node], f"{name}_class_id": taxonomy.class_ids[node],
          f"{name}_max_prob": float(row[node]), f"{name}_array_prob": row[taxonomy.leaf_nodes].tolist()}
@@ -99,11 +99,11 @@ def to_broker(
     format: str,  # one of `BROKER_FORMATS`
     taxonomy: Taxonomy,
     snid: Sequence[str] | None = None,  # (n,) names of the objects; their numbers by default
-    threshold: float | None = None,  # stop at the confident depth; None: down to the leaves
+    threshold: float | None = None,  # of `cut_tree`; None: down to the leaves
     name: str = "elasticc_hc",  # of the classifier
     version: str = "1",  # of the classifier
 ) -> list[dict]:  # one per object; for `alerce` one per object, level and class
-    "Probabilities in a broker's form; ValueError names the row and node of what is no probability."
+    "Probabilities in a broker's format; ValueError names the row and node of an invalid probability."
     if format not in BROKER_FORMATS:
         raise ValueError(f"format {format!r}: choose one of {', '.join(BROKER_FORMATS)}")
     if np.ndim(probabilities) > 2:

@@ -27,7 +27,7 @@ from ..training.dataset import DAY_TOLERANCE, known_leaves
 def newest_alert_day(
     source: LSSTSource,
 ) -> float:  # infinite for a whole light curve, and for an object without a detection
-    "Days from the trigger to the newest alert, after which nothing is known of the object."
+    "Days from the trigger to the newest alert, the end of the known light curve."
     return float(source.curves.known_until[0] - source.trigger_mjd) if source.is_detected else np.inf
 
 
@@ -89,7 +89,7 @@ def class_evolution(
 # %% ../../nbs/09_classification/07_object_card.ipynb #cell-011
 @dataclass(frozen=True)
 class LargestChange:
-    "The detection that changed the probabilities most."
+    "The detection with the largest change of the probabilities."
 
     day: float  # since trigger
     band: str
@@ -102,9 +102,9 @@ class LargestChange:
 def largest_change(
     self: ClassEvolution,
     level: str = "leaf",  # one of `LEVELS`
-    until: float = np.inf,  # look no further than this day
+    until: float = np.inf,  # last day to consider
 ) -> LargestChange | None:  # None where there are fewer than two detections
-    "The detection that moved the probabilities most."
+    "The detection with the largest change of the probabilities."
     nodes = self.taxonomy.level(level)
     seen = self.probabilities[self.days <= until][:, nodes]
     if len(seen) < 2:
@@ -119,7 +119,7 @@ def area_labels(
     edges: np.ndarray,  # (k + 1,) days
     height: np.ndarray,  # (k, n) of the areas, stacked from 0 up
 ) -> list[tuple[int, float, float]]:  # number of the area, day, probability
-    "Where each area stays thick enough over a tenth of the axis to have its name written into it."
+    "Position of the name in each area that is thick enough over a tenth of the axis."
     grid = np.searchsorted(edges[1:], np.linspace(edges[0], edges[-1], 101)[:-1], side="right")  # steps along the axis
     windows = np.lib.stride_tricks.sliding_window_view(np.minimum(grid, len(height) - 1), 10)
     top, places = height.cumsum(axis=1), []
@@ -177,7 +177,7 @@ def time_span(
     source: LSSTSource,
     margin_days: float = 40,  # shown before the trigger and after the last detection, at most
 ) -> tuple[float, float]:  # days since trigger (MJD where there is none)
-    "The stretch of time that has something to show: around the detections, within the observations, with room behind the newest alert."
+    "The time span to draw: around the detections, within the observations, with a margin after the newest alert."
     time, newest = source.curves.days if source.is_detected else source.curves.MJD, newest_alert_day(source)
     if not len(time):
         return -1.0, 1.0
@@ -192,7 +192,7 @@ def time_span(
 
 
 def draw_cut(ax, day: float) -> None:
-    "A line at a day, and a veil over what came after it."
+    "A line at a day, with everything after it greyed out."
     ax.axvspan(day, 1e6, color="white", alpha=0.75, lw=0, zorder=6)
     ax.axvline(day, color="black", lw=1.5, zorder=7)
 
@@ -209,9 +209,9 @@ def plot_object_card(
     source: LSSTSource,
     evolution: ClassEvolution | None = None,  # None: the light curve alone
     level: str = "level2",  # one of `LEVELS`
-    cut: float | None = None,  # day after which everything is veiled
+    cut: float | None = None,  # day after which everything is greyed out
     axes=None,  # two matplotlib axes, upper and lower, one where there is no evolution; new ones by default
-    until: float | None = None,  # day after which nothing is drawn, on the axes of the whole
+    until: float | None = None,  # day after which nothing is drawn, on the axes of the whole curve
     legend: bool = True,  # bands above the light curve
     names: str = "areas",  # of the classes: written into their areas, or 'right' of them
 ):  # the axes
@@ -247,7 +247,7 @@ def plot_object_card(
 def extreme_objects(
     predictions: Predictions,  # objects with a known class (see `with_known_class`)
     count: int = 20,  # worst and best objects, at most
-) -> pd.DataFrame:  # kind ('worst' or 'best'), SNID, true, said, probability (of what was said, last day reached), score; the extreme first
+) -> pd.DataFrame:  # kind (worst, best), SNID, true, said, probability (of `said`, last day reached), score; the extreme first
     "The worst and the best objects of the classes in turn, by mean log probability of the true leaf over the days they have reached."
     taxonomy, n = predictions.taxonomy, len(predictions)
     true = predictions.probabilities[np.arange(n), :, predictions.truth].astype(np.float64)
@@ -280,7 +280,7 @@ def _round_robin(
 # %% ../../nbs/09_classification/07_object_card.ipynb #cell-013x
 def card_title(
     evolution: ClassEvolution,
-    day: float = np.inf,  # as it was known on this day
+    day: float = np.inf,  # as known on this day
 ) -> str:
     "Name, true class, redshift and classification of the object."
     seen = max(int(np.searchsorted(evolution.days, day, side="right")), 1)
@@ -298,7 +298,7 @@ def card_title(
 def object_card_figure(
     evolution: ClassEvolution,
     level: str = "leaf",  # 'root', 'level2' or 'leaf'
-    until: float | None = None,  # what was known on this day, on the axes of the whole; all by default
+    until: float | None = None,  # as known on this day, on the axes of the whole curve; all by default
     dpi: float = 100,
 ) -> Figure:
     "A card of fixed size with a title, for reports and animations."
@@ -330,7 +330,7 @@ def _band_legend(ax, curves: LightCurves) -> None:
 # %% ../../nbs/09_classification/07_object_card.ipynb #cell-022x
 def draw_extreme_cards(
     predictions: Predictions,  # objects with a known class (see `with_known_class`)
-    curves: LightCurves,  # that they were made from
+    curves: LightCurves,  # of these predictions
     classifier: HierarchicalClassifier,
     save: Callable[[Figure, str], object],  # called with each card and its name, such as 'worst_01'
     count: int = 20,  # worst and best objects, at most

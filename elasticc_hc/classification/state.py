@@ -24,7 +24,7 @@ from ..training.trees import empty_memory, state_features
 # %% ../../nbs/09_classification/03_state.ipynb #cell-007
 @dataclass(eq=False)
 class State:
-    "Where many objects stand; `update_state` changes it in place."
+    "State of many objects; `update_state` changes it in place."
 
     SNID: pd.Index  # (n,) of text
     hidden: torch.Tensor  # (n, *network.state_shape), the packed state of the network
@@ -33,7 +33,7 @@ class State:
     last: np.ndarray  # (n,) float64, MJD of the last observation, −inf before the first
     detections: np.ndarray  # (n,) int32
     waiting: np.ndarray  # (n, 3) float32, passband, FLUXCAL and FLUXCALERR of the last observation, for objects not yet triggered
-    memory: np.ndarray  # (n, MEMORY_SIZE) float64, what the features of boosted trees need; (n, 0) without trees
+    memory: np.ndarray  # (n, MEMORY_SIZE) float64, for the features of boosted trees; (n, 0) without trees
 
     def __len__(self):
         return len(self.SNID)
@@ -63,9 +63,9 @@ class State:
 # %% ../../nbs/09_classification/03_state.ipynb #cell-008
 def empty_state(
     classifier,  # `HierarchicalClassifier`
-    dtype: torch.dtype = torch.float32,  # of the network's state; float16 halves the memory and rounds the answers to about 1e-3
+    dtype: torch.dtype = torch.float32,  # of the network's state; float16 halves the memory, with errors of about 1e-3
 ) -> State:
-    "A state without objects; ValueError where the preprocessing needs to look ahead."
+    "A state without objects; ValueError where the preprocessing depends on later observations."
     p = classifier.preprocessing
     if p.inputs != "asinh" or p.keep not in ("alerts", "forced") or "before_trigger" in p.skip:
         raise ValueError(f"inputs {p.inputs!r} with keep {p.keep!r}: only a classifier that reads alerts or forced can be updated")
@@ -81,10 +81,10 @@ def _add_objects(
     curves: LightCurves,
     classifier,  # `HierarchicalClassifier`
 ) -> tuple[State, np.ndarray]:  # the state with a row for every object, the row of each object (n,)
-    "Rows for objects that are seen for the first time; ValueError for an object that stands twice in the header."
+    "Rows for new objects; ValueError for an object that occurs twice in the header."
     snid = pd.Index(curves.header["SNID"].astype("string[pyarrow]"))
     if snid.has_duplicates:
-        raise ValueError(f"object {snid[snid.duplicated()][0]} stands twice in the header")
+        raise ValueError(f"object {snid[snid.duplicated()][0]} occurs twice in the header")
     rows = state.SNID.get_indexer(snid)
     new = np.flatnonzero(rows < 0)
     if not len(new):
@@ -108,7 +108,7 @@ def _prepend_pending(
     curves: LightCurves,
     rows: np.ndarray,  # (n,) the row of each object in the state
 ) -> LightCurves:
-    "The new observations, led by the last one before them for objects that have not triggered yet."
+    "The new observations, for objects without a trigger preceded by their last earlier observation."
     waits = np.isnan(state.trigger[rows]) & np.isfinite(state.last[rows])
     band, flux, error = state.waiting[rows[waits]].T
     earlier = {
@@ -122,10 +122,10 @@ def _prepend_pending(
 
 # %% ../../nbs/09_classification/03_state.ipynb #cell-014
 def _network_inputs_mask(
-    curves: LightCurves,  # with the waiting observations in front
+    curves: LightCurves,  # with the waiting observations first
     triggered: np.ndarray,  # (n,) bool, before these observations
 ) -> np.ndarray:  # (n_obs,) bool
-    "Which observations the network sees now: all after the trigger, and the one before it."
+    "The observations that the network reads: all after the trigger, and the one before it."
     begin = np.where(curves.first_detection < 0, curves.offsets[1:], np.maximum(curves.first_detection - 1, curves.offsets[:-1]))
     return np.arange(curves.n_obs) >= np.repeat(np.where(triggered, curves.offsets[:-1], begin), curves.counts)
 
@@ -135,7 +135,7 @@ def _series(
     days: np.ndarray,  # (n_obs,) days since trigger
     classifier,  # `HierarchicalClassifier`
 ) -> torch.Tensor:  # (n_obs, n_series)
-    "The inputs of every observation, whenever its object triggered."
+    "The inputs of every observation, with the days since the trigger of its object."
     values = series_values(shown)
     values[:, 0] = days / DAYS_SCALE
     bands = BAND_VALUES[classifier.preprocessing.inputs][shown.BAND]
@@ -148,8 +148,8 @@ def _tree_features(
     days: np.ndarray,  # (n_obs,) days since trigger
     rows: np.ndarray,  # (n,) the row of each object in the state; its memory is changed in place
     columns: tuple[str, ...],  # static features
-) -> np.ndarray:  # (n_obs, …) as `feature_table` makes them
-    "What the trees read after every observation."
+) -> np.ndarray:  # (n_obs, …) of `feature_table`
+    "The features of the trees after every observation."
     statics = state.static[rows]
     z = best_redshift(pd.DataFrame(statics, columns=list(columns)), REDSHIFT_ORDER)
     features, after = state_features(shown, days, z, state.memory[rows])
@@ -165,7 +165,7 @@ def _step_network(
     series: torch.Tensor,  # (n_obs, n_series)
     offsets: np.ndarray,  # (n + 1,)
 ) -> torch.Tensor:  # (n_obs, n_nodes), the logits after every observation
-    "Take all observations in, a step of the network for the first of every object, then for the second, and so on."
+    "A step of the network for the first observation of every object, then for the second, and so on."
     counts = torch.from_numpy(np.diff(offsets))
     order, start = torch.argsort(counts, descending=True, stable=True), torch.from_numpy(offsets[:-1])
     logits = series.new_empty(len(series), network.architecture.n_nodes)
@@ -179,7 +179,7 @@ def _step_network(
 
 # %% ../../nbs/09_classification/03_state.ipynb #cell-019
 def _check_times(state: State, curves: LightCurves, rows: np.ndarray) -> None:
-    "ValueError names the object whose new observations do not follow those that were seen."
+    "ValueError names the object whose new observations are not later than the previous ones."
     first = np.append(curves.MJD, np.inf)[np.where(curves.counts > 0, curves.offsets[:-1], curves.n_obs)]
     late = np.flatnonzero(first <= state.last[rows])
     if len(late):
@@ -195,8 +195,8 @@ def _answer_table(
     logits: torch.Tensor,  # (n_obs, n_nodes)
     before: np.ndarray,  # (n,) detections of each object before these
     every: bool,  # all observations since the trigger, not only the detections
-    features: np.ndarray | None,  # (n_obs, …) that the trees read
-) -> pd.DataFrame:  # one row per answer
+    features: np.ndarray | None,  # (n_obs, …) features of the trees
+) -> pd.DataFrame:  # one row per detection or observation
     "The calibrated probabilities after every detection, or every observation since the trigger."
     total = np.concatenate([[0], np.cumsum(shown.detected)])
     seen = total[1:] - np.repeat(total[shown.offsets[:-1]] - before, shown.counts)  # detections of the object so far
@@ -216,12 +216,12 @@ def _answer_table(
 def _store_rows(
     state: State,
     rows: np.ndarray,  # (n,) the row of each object
-    told: LightCurves,  # what has arrived
-    shown: LightCurves,  # what the network saw of it
-    hidden: torch.Tensor,  # (n, *state_shape) after it
+    told: LightCurves,  # the new observations
+    shown: LightCurves,  # those that the network has read
+    hidden: torch.Tensor,  # (n, *state_shape) after them
     trigger: np.ndarray,  # (n,) MJD, NaN where there is none yet
 ) -> None:
-    "Write into the state where the objects stand now."
+    "Write the new state of the objects."
     some = told.counts > 0
     end = told.offsets[1:][some] - 1
     state.hidden[rows] = hidden.to(state.hidden.dtype)
@@ -238,7 +238,7 @@ def update_state(
     observations: LightCurves,  # new observations only; static features are read from the header of objects not seen before
     every: bool = False,  # a row for every new observation since the trigger, not only for detections; not under `alerts`
 ) -> pd.DataFrame:  # one row per new detection: SNID, MJD, day since trigger, a column per node
-    "Take new observations in and answer at every new detection; ValueError names an object with observations out of order."
+    "Probabilities at every new detection; ValueError names an object with observations out of order."
     if every and classifier.preprocessing.keep == "alerts":
         raise ValueError("every=True: a classifier that reads alerts answers at detections only")
     skip = classifier.preprocessing.skip

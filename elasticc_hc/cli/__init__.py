@@ -387,6 +387,6 @@ def main() -> None:
         if ended.code == 130:
             print("elasticc-hc: interrupted; no partial results; the same command continues or starts again", file=sys.stderr)
         raise
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
         print(f"elasticc-hc: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)

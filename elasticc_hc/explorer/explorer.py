@@ -14,12 +14,16 @@ from contextlib import suppress
 from html import escape
 from pathlib import Path
 
-import ipywidgets as widgets
-import nbformat
 import numpy as np
-import plotly.graph_objects as go
 from fastcore.basics import patch
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+try:
+    import ipywidgets as widgets
+    import nbformat
+    import plotly.graph_objects as go
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+except ImportError as error:
+    raise ImportError(f"{error}; the explorer is installed with: pip install 'elasticc_hc[explorer]'") from error
 
 from ..classification.object_card import ClassEvolution, class_evolution, plot_object_card
 from ..conversion.parquet import atomic_write

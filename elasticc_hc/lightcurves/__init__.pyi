@@ -44,6 +44,7 @@ from .tables import COMMON_NAMES as COMMON_NAMES
 from .tables import DETECTION_SNR as DETECTION_SNR
 from .tables import IMPLIED_UNITS as IMPLIED_UNITS
 from .tables import PARAMETERS as PARAMETERS
+from .tables import SAMPLE as SAMPLE
 from .tables import as_arrow as as_arrow
 from .tables import detection_flags as detection_flags
 from .tables import find_columns as find_columns

@@ -211,7 +211,7 @@ def source_commit() -> str | None:  # commit, with + where files differ from it;
 def data_fingerprint(
     curves: LightCurves | CurvesOnDisk,
 ) -> str:  # 16 hexadecimal digits
-    "Hash of the input of a training: identifiers, classes, static columns and observations; of curves on disk the bytes of the files."
+    "Hash of the training objects: identifiers, classes, static columns, observations; of curves on disk the bytes of the files."
     digest = hashlib.sha256(pd.util.hash_pandas_object(_hashable(curves.header), index=False).to_numpy().tobytes())
     if isinstance(curves, CurvesOnDisk):
         digest.update(curves.chosen.tobytes())
