@@ -23,6 +23,7 @@ def main():
     processed = proc_nbs(n_workers=2, force=True)
     source = processed / "pages"
     shutil.copytree(ROOT / "docs/site", source)
+    shutil.copyfile(ROOT / "llms.txt", source / "llms.txt")
     for name in ("images", "gif"):
         shutil.copytree(ROOT / name, source / name)
     stage_notebooks(processed, source)

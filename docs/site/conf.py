@@ -4,6 +4,7 @@ import re
 from configparser import ConfigParser
 from pathlib import Path
 
+from docutils.nodes import SkipNode
 from latex2mathml.converter import convert
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "settings.ini").is_file())
@@ -28,6 +29,7 @@ toc_object_entries = False
 html_theme = "pydata_sphinx_theme"
 html_title = project
 html_static_path = ["static"]
+html_extra_path = ["llms.txt"]
 html_css_files = ["site.css"]
 html_favicon = "static/favicon.svg"
 html_show_sourcelink = False
@@ -58,19 +60,12 @@ html_context = {
 def inline_math(translator, node):
     """A formula in a line of text as MathML."""
     translator.body.append(convert(node.astext()))
-    raise_skip()
+    raise SkipNode
 
 
 def display_math(translator, node):
     """A formula of its own as MathML."""
     translator.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>')
-    raise_skip()
-
-
-def raise_skip():
-    """Leave the node, which is written."""
-    from docutils.nodes import SkipNode
-
     raise SkipNode
 
 
