@@ -42,7 +42,10 @@ from elasticc_hc.training.trainer import fit
 
 VALIDATION_FRACTION = 0.1
 METRICS = ("f1", "accuracy", "ece", "log_loss")
-MODELS = {**PRESETS, "oracle, batch 64": replace(PRESETS["oracle"], batch_size=64)}
+MODELS = {
+    **PRESETS, "oracle, batch 64": replace(PRESETS["oracle"], batch_size=64),
+    "hybrid, 3 members": replace(PRESETS["hybrid"], members=3),
+}  # fmt: skip
 FEATURES = lc.Extractor(
     lc.Amplitude(), lc.BeyondNStd(1.0), lc.Cusum(), lc.Eta(), lc.EtaE(), lc.ExcessVariance(), lc.InterPercentileRange(0.1),
     lc.Kurtosis(), lc.LinearFit(), lc.LinearTrend(), lc.MaximumSlope(), lc.Mean(), lc.Median(), lc.MedianAbsoluteDeviation(),
