@@ -10,7 +10,7 @@ __all__ = ['OPTION_LIMITS', 'ORACLE_STATICS', 'DEFAULT', 'PRESETS', 'OPTION_CHOI
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -210,9 +210,10 @@ def source_commit() -> str | None:  # commit, with + where files differ from it;
 # %% ../../nbs/08_training/04_options.ipynb #a3249434
 def data_fingerprint(
     curves: LightCurves | CurvesOnDisk,
+    static_columns: Sequence[str] = (),  # static features besides the known ones
 ) -> str:  # 16 hexadecimal digits
     "Hash of the training objects: identifiers, classes, static columns, observations; of curves on disk the bytes of the files."
-    digest = hashlib.sha256(pd.util.hash_pandas_object(_hashable(curves.header), index=False).to_numpy().tobytes())
+    digest = hashlib.sha256(pd.util.hash_pandas_object(_hashable(curves.header, static_columns), index=False).to_numpy().tobytes())
     if isinstance(curves, CurvesOnDisk):
         digest.update(curves.chosen.tobytes())
         for path in dict.fromkeys(path for path, _ in curves.groups):
@@ -225,8 +226,8 @@ def data_fingerprint(
     return digest.hexdigest()[:16]
 
 
-def _hashable(header: pd.DataFrame) -> pd.DataFrame:
+def _hashable(header: pd.DataFrame, static_columns: Sequence[str]) -> pd.DataFrame:
     "The columns that are used in training, sorted by name; object columns as text."
-    known = sorted(name for name in header if np.isfinite(value_range(str(name))[0]))
+    known = sorted(name for name in header if name in static_columns or np.isfinite(value_range(str(name))[0]))
     names = [*(name for name in ("SNID", "ELASTICC_class") if name in header), *known]
     return header[names].astype({name: str for name in names if header[name].dtype == object})

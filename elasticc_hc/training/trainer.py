@@ -220,7 +220,8 @@ class Trainer:
         if options.static_noise:
             generator = torch.Generator().manual_seed(options.seed)
             self.validation.static = scatter_statics(self.validation.static, options.static_noise, generator)
-        self.data = {"train": data_fingerprint(train), "validation": data_fingerprint(self.validation.curves)}
+        sets = {"train": train, "validation": self.validation.curves}
+        self.data = {name: data_fingerprint(curves, options.static_columns) for name, curves in sets.items()}
         self.data |= {"simulated_per_leaf": self.producer.plan.per_leaf} if self.producer else {}
         leaf = leaf_labels(train, taxonomy) if self.train is None else self.train.leaf.numpy()
         self.size = len(leaf)
