@@ -72,7 +72,7 @@ $(SYNTHETIC)/converted/conversion.json: | $(RUN)
 	$(HC) simulate $(SYNTHETIC)/fits --per-model 200 --balance leaf --seed 0 --jobs 2 --overwrite
 	$(HC) convert $(SYNTHETIC)/fits $(SYNTHETIC)/converted --jobs 2 --overwrite
 
-plasticc: $(PLASTICC)/trained ## the same with the real light curves of PLAsTiCC (80 MB, fetched once)
+plasticc: $(PLASTICC)/trained ## the same with the training set of PLAsTiCC (80 MB, fetched once)
 	$(call show,$(PLASTICC),$(PLASTICC)/gif)
 
 $(PLASTICC)/trained: $(PLASTICC)/split/train.parquet $(TRAINING_CODE)

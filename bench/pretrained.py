@@ -27,27 +27,27 @@ ABOUT = {
     "plasticc": {
         "data": "The PLAsTiCC training set (7,848 simulated LSST light curves of 14 classes), from the wheel of snmachine 2.0.0.post3.",
         "limits": (
-            "PLAsTiCC's training set is bright and small, and every host has a spectroscopic redshift; fainter objects, and photometric"
-            " redshifts alone, were not among what it learned from.",
-            "Without the redshift of the host it is much weaker (see above).",
-            "Made for the passbands, noise and cadence of PLAsTiCC; these are not ELAsTiCC 2 numbers, and nothing real was seen.",
-            "Classes outside the tree are given to some class inside it.",
+            "PLAsTiCC's training set is small and its objects are bright; every host has a spectroscopic redshift. Fainter objects, and"
+            " hosts with a photometric redshift only, are not in the training set.",
+            "Without the redshift of the host the scores are much lower (table above).",
+            "Passbands, noise and cadence are those of PLAsTiCC. These are not scores on ELAsTiCC 2, and no real object was used.",
+            "An object of a class outside the tree is assigned to a class inside it.",
         ),
         "licence": "Weights: Apache-2.0. Light curves: BSD-3-Clause, with snmachine (see elasticc_hc/sample/LICENSE-snmachine).",
     },
     "synthetic": {
         "data": (
-            "Synthetic objects of this package's own simulator: 32 models, as many of each of the 19 leaves; the survey `mixed` to learn"
-            " from and to calibrate with, the wide survey to test."
+            "Synthetic objects of this package's own simulator: 32 models, equal numbers of the 19 leaves; the survey `mixed` for"
+            " training and calibration, the wide survey for the test."
         ),
         "limits": (
-            "Learned from this package's simulator, not from ELAsTiCC 2 and not from the sky. The table of real objects and the"
-            " calibration errors below it say how far it carries.",
-            "As many objects of every leaf, so that each counts: its class mix is not that of the sky; give `predict` a prior for another"
-            " one, such as `elasticc2` or `observed`.",
-            "An object whose host is not known although its MWEBV is given is taken for one without a host, so for a distant or a Galactic"
-            " one: leave MWEBV out as well, or give a photometric redshift.",
-            "Classes outside the tree are given to some class inside it.",
+            "Trained on this package's simulator, not on ELAsTiCC 2 and not on real objects. The tables above give its accuracy and"
+            " calibration error on real objects.",
+            "The training set has equal numbers of all leaves; the sky has not. Choose another class mix with the argument `prior` of"
+            " `predict`, such as `elasticc2` or `observed`.",
+            "An object with MWEBV but without host columns is treated as one without a host, that is, distant or Galactic. If its host is"
+            " unknown, omit MWEBV as well, or provide a photometric redshift.",
+            "An object of a class outside the tree is assigned to a class inside it.",
         ),
         "licence": "Weights: Apache-2.0.",
     },
@@ -83,12 +83,12 @@ def on_real_objects(name: str, path: Path) -> list[str]:
                for name in dict.fromkeys(name for name, _ in ends)]  # fmt: skip
     return [
         "## On real objects",
-        "Share of objects whose leaf is right, with equal priors over the leaves, of the objects that have reached the day. No real"
-        " object trained or calibrated the network; the distributions of the simulator's hosts were set with them. Beside each set: new"
-        " simulated objects of the same models under the same selection.",
+        "Fraction of the objects that have reached the day whose most probable leaf is right, with equal priors of all leaves. No real"
+        " object was used for training or calibration; the distributions of the simulator's hosts were set with them. *Simulated*: new"
+        " objects of the same models under the same selection.",
         rows(table),
-        "Calibration error of the most probable leaf at the end, and the share of objects for which it is right, under the classifier's own"
-        " prior and others by name. The real sets hold a few classes only, so the mix counts as much as the network:",
+        "Calibration error of the most probable leaf at the end, and the fraction of objects for which it is right, with the classifier's"
+        " own prior and others. The real sets contain a few classes only, so the class mix matters as much as the network:",
         rows(errors),
         f"Measured by `bench/real.py` on {lines[0]['date']}.",
     ]
@@ -110,25 +110,28 @@ def card(name: str, run: Path, test: LightCurves, calibrated_with_folds: bool = 
     hidden = [("static features known", *(day_name(day, True, "day {:g}") for day in (0, 1, 8, 64, 1024)))]
     hidden += [(view, *(f"{found[view]['leaf', 'f1', day]:.3f}" for day in (0, 1, 8, 64, 1024))) for view in views]
     weights = sum(parameter.numel() for parameter in classifier.network.parameters())
+    members = f"{options.get('members', 1)} networks, each an " if options.get("members", 1) > 1 else ""
     trees = ", and boosted trees" if classifier.trees else ""
     out_of_fold = calibrated_with_folds or (run / "out_of_fold.parquet").is_file()
     folds = "out of fold, with all training objects" if out_of_fold else "with the objects held out"
     learned, chosen = (f"{objects[name]:,} objects" for name in ("train", "validation"))
-    split = f"Split by a hash of the SNID: {learned} to learn from, {chosen} to choose the best epoch by, {n_test:,} to test."
+    split = f"Split by a hash of the SNID: {learned} for training, {chosen} for the choice of the epoch, {n_test:,} for the test."
     if "simulated_per_leaf" in description["data"]:
         split = (
-            f"{learned} to learn from, new in every epoch; {chosen} of another seed to choose the best by, {n_test:,} of a third to test."
+            f"{learned} for training, new in every epoch; {chosen} of another seed for the choice of the epoch, {n_test:,} of a third for"
+            " the test."
         )
     parts = (
         f"# {name}",
-        f'`HierarchicalClassifier.from_pretrained("{name}")`: {len(classifier.taxonomy.leaves)} leaves, {options["encoder"].upper()} of'
-        f" {options['layers']} × {options['hidden']} units, {weights:,} weights{trees}. Written {date.today().isoformat()}.",
+        f'`HierarchicalClassifier.from_pretrained("{name}")`: {len(classifier.taxonomy.leaves)} leaves, {members}'
+        f"{options['encoder'].upper()} of {options['layers']} × {options['hidden']} units, {weights:,} weights{trees}."
+        f" Written {date.today().isoformat()}.",
         "## Data and split",
         f"{about['data']} {split} Fingerprint of the training objects: `{description['data']['train']}`. Seed {options['seed']}, at most"
         f" {options['epochs']} epochs. Calibrated {folds}.",
         "## Numbers on test objects, by day since trigger",
         rows(by_day),
-        f"Leaf macro F1 when static features are hidden:\n\n{rows(hidden)}",
+        f"Leaf macro F1 with static features hidden:\n\n{rows(hidden)}",
         *on_real_objects(name, Path(__file__).parent / "results" / f"real_{name}.jsonl"),
         "## Limits",
         "\n".join(f"- {limit}" for limit in about["limits"]),

@@ -8,9 +8,10 @@ import numpy as np
 
 RESULTS = Path(__file__).resolve().parent.parent / "bench/results"
 LONGEST = 40  # rows of a table
-SETS = {"quality_plasticc": "PLAsTiCC (real light curves)", "quality_synthetic": "Simulated, 1,500 objects of each model"}
+SETS = {"quality_plasticc": "PLAsTiCC training set", "quality_synthetic": "Simulated, 1,500 objects of each model"}
 MODELS = {
-    "hybrid": ("#0072B2", "hybrid"), "default": ("#009E73", "default"), "boosting": ("#D55E00", "boosted trees, fitted anew for each day"),
+    "hybrid, 3 members": ("#0072B2", "hybrid, 3 networks"), "default": ("#009E73", "default"),
+    "boosting": ("#D55E00", "boosted trees, fitted for each day"), "SuperNNova": ("#CC79A7", "SuperNNova, spectroscopic redshift"),
     "oracle": ("#7F7F7F", "ORACLE's recipe"),
 }  # fmt: skip
 CLASSES = {"SNIa": "#0072B2", "SNII": "#D55E00", "SNIb/c": "#009E73", "KN": "#CC79A7"}
@@ -22,12 +23,18 @@ def read(name):
 
 
 def leaf_scores(rows, model, metric):
-    """Day → values of all seeds, of the calibrated answers where there are some."""
-    found = {}
+    """Day → values of all seeds, of the calibrated probabilities where there are some."""
+    found, inputs = {}, ("with", "spectroscopic redshift")
     for row in rows:
-        if row.get("model") == model and row.get("statics") == "with" and row.get("level") == "leaf" and row.get("calibrated", True):
+        if row.get("model") == model and row.get("statics") in inputs and row.get("level") == "leaf" and row.get("calibrated", True):
             found.setdefault(row["day"], []).append(row[metric])
     return dict(sorted(found.items()))
+
+
+def comparison_rows(name):
+    """The scores of one set; on PLAsTiCC also those of SuperNNova, with the input normalisation that suits it."""
+    peers = [row for row in read("peers") if row.get("norm") == "cosmo"] if name == "quality_plasticc" else []
+    return read(name) + peers
 
 
 def plot_by_day(ax, rows, metric):
@@ -48,10 +55,10 @@ def quality_figure():
     """Macro F1 of the leaves by day, on both sets."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
     for ax, (name, title) in zip(axes, SETS.items(), strict=True):
-        plot_by_day(ax, read(name), "f1")
+        plot_by_day(ax, comparison_rows(name), "f1")
         ax.set_title(title, fontsize=10)
     axes[0].set_ylabel("leaf macro F1, test side")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
