@@ -25,10 +25,10 @@ def log_conditionals(
     "Log-softmax within each group of siblings, for all groups in one pass; at least in single precision."
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     index = groups.expand(logits.shape)
-    shape = (*logits.shape[:-1], n_groups or int(groups.max()) + 1)
-    largest = logits.new_full(shape, -torch.inf).scatter_reduce(-1, index, logits.detach(), "amax")
+    n_groups = n_groups or int(groups.max()) + 1
+    largest = torch.full_like(logits[..., :n_groups], -torch.inf).scatter_reduce(-1, index, logits.detach(), "amax")
     centred = logits - largest.gather(-1, index)
-    total = logits.new_zeros(shape).scatter_add(-1, index, centred.exp())
+    total = torch.zeros_like(largest).scatter_add(-1, index, centred.exp())
     return centred - total.log().gather(-1, index)
 
 # %% ../../nbs/06_loss/02_loss.ipynb #cell-009
