@@ -14,6 +14,7 @@ from .augmentation import add_noise as add_noise
 from .augmentation import as_alert_history as as_alert_history
 from .augmentation import compose as compose
 from .augmentation import detection_probability as detection_probability
+from .augmentation import distance_grid as distance_grid
 from .augmentation import draw_hidden as draw_hidden
 from .augmentation import drop_bands as drop_bands
 from .augmentation import drop_observations as drop_observations

@@ -6,8 +6,8 @@
 __all__ = ['HALF_DETECTED_SNR', 'DETECTION_WIDTH', 'REDSHIFT_COLUMNS', 'REDSHIFT_ORDER', 'FORCED_FROM_DAY', 'FORCED_AFTER_DAYS',
            'METADATA_PATTERNS', 'Windows', 'windows_by_days', 'windows_by_random_day', 'windows_by_fraction',
            'windows_by_random_detection', 'detection_probability', 'add_noise', 'drop_observations', 'drop_bands',
-           'luminosity_distance', 'shift_redshift', 'scatter_photoz', 'as_alert_history', 'hidden_columns',
-           'draw_hidden', 'hide_statics', 'scatter_statics', 'compose']
+           'distance_grid', 'luminosity_distance', 'shift_redshift', 'scatter_photoz', 'as_alert_history',
+           'hidden_columns', 'draw_hidden', 'hide_statics', 'scatter_statics', 'compose']
 
 # %% ../../nbs/05_augmentation/02_augmentation.ipynb #cell-003
 import re
@@ -176,7 +176,7 @@ REDSHIFT_ORDER = ("HOSTGAL_SPECZ", "REDSHIFT_FINAL", "HOSTGAL_PHOTOZ")  # in ord
 
 
 @cache
-def _distance_grid() -> tuple[np.ndarray, np.ndarray]:
+def distance_grid() -> tuple[np.ndarray, np.ndarray]:
     "ln(1 + z) and ln of the luminosity distance (Planck 2018), for interpolation."
     from astropy.cosmology import Planck18
 
@@ -188,7 +188,7 @@ def luminosity_distance(
     z: np.ndarray,  # (…) redshift above 0, NaN where unknown
 ) -> np.ndarray:  # (…) Mpc
     "Luminosity distance (Planck 2018)."
-    return np.exp(np.interp(np.log1p(z), *_distance_grid()))
+    return np.exp(np.interp(np.log1p(z), *distance_grid()))
 
 # %% ../../nbs/05_augmentation/02_augmentation.ipynb #cell-038
 def shift_redshift(

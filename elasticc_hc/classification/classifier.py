@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import torch
 from fastcore.basics import patch
 
+from .onnx import write_onnx
 from .state import State, empty_state, leave_parent_threads, update_state
 from ..conversion.parquet import atomic_write
 from ..lightcurves.lightcurves import LightCurves, ordered_days
@@ -392,6 +393,16 @@ def update(
 ) -> pd.DataFrame:  # one row per new detection: SNID, MJD, day since trigger, a column per node
     "Probabilities at every new detection; ValueError names an object with observations out of order."
     return update_state(self, state, observations, every)
+
+
+@patch
+def to_onnx(
+    self: HierarchicalClassifier,
+    path: str | Path,  # file to write
+    step: bool = False,  # one observation with the state in and out, in place of whole light curves
+) -> Path:
+    "Write the classifier as an ONNX graph, see `write_onnx`."
+    return write_onnx(self, path, step)
 
 # %% ../../nbs/09_classification/02_classifier.ipynb #cell-027
 @patch

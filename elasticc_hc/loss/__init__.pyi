@@ -12,6 +12,7 @@ from .calibration import apply_calibration as apply_calibration
 from .calibration import calibration_parts as calibration_parts
 from .calibration import default_mixture as default_mixture
 from .calibration import fit_calibration as fit_calibration
+from .calibration import knot_weights as knot_weights
 from .calibration import leaf_prior as leaf_prior
 from .calibration import leaf_rates as leaf_rates
 from .calibration import mixed_logits as mixed_logits

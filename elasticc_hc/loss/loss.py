@@ -20,14 +20,15 @@ from ..taxonomy.taxonomy import Taxonomy
 def log_conditionals(
     logits: torch.Tensor,  # (…, n_nodes), any finite values
     groups: torch.Tensor,  # (n_nodes,) int64, sibling group of each node, see `Taxonomy.groups`
+    n_groups: int | None = None,  # one more than the largest of them, where it is known
 ) -> torch.Tensor:  # (…, n_nodes), log p(node | parent); 0 for the root
     "Log-softmax within each group of siblings, for all groups in one pass; at least in single precision."
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     index = groups.expand(logits.shape)
-    shape = (*logits.shape[:-1], int(groups.max()) + 1)
-    largest = logits.new_full(shape, -torch.inf).scatter_reduce(-1, index, logits.detach(), "amax")
+    n_groups = n_groups or int(groups.max()) + 1
+    largest = torch.full_like(logits[..., :n_groups], -torch.inf).scatter_reduce(-1, index, logits.detach(), "amax")
     centred = logits - largest.gather(-1, index)
-    total = logits.new_zeros(shape).scatter_add(-1, index, centred.exp())
+    total = torch.zeros_like(largest).scatter_add(-1, index, centred.exp())
     return centred - total.log().gather(-1, index)
 
 # %% ../../nbs/06_loss/02_loss.ipynb #cell-009
@@ -36,7 +37,8 @@ def log_probabilities(
     taxonomy: Taxonomy,
 ) -> torch.Tensor:  # (…, n_nodes)
     "Log p(node): the sum of log p(node | parent) on the path from the root."
-    conditionals = log_conditionals(logits, torch.from_numpy(taxonomy.groups).to(logits.device))
+    groups = torch.from_numpy(taxonomy.groups).to(logits.device)
+    conditionals = log_conditionals(logits, groups, int(taxonomy.groups.max()) + 1)
     return conditionals @ torch.from_numpy(taxonomy.paths.T).to(conditionals)
 
 

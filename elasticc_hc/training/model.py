@@ -230,7 +230,7 @@ class AttentionEncoder(nn.Module):
         n, count = inputs.shape[1], inputs.new_zeros(1) if state is None else state[0, :, 0]
         state = inputs.new_zeros(len(self.layers), len(inputs), self.state_size) if state is None else state
         mask = window_mask(count, self.before, n, self.layers[0].heads)
-        count = (count + n).clamp(max=self.before).expand(len(inputs))[:, None]
+        count = (count + n).clamp(max=self.before).expand(inputs.shape[0])[:, None]
         hidden, turn, newest = self.project(self.features(inputs)), self.rotation(inputs), []
         for layer, earlier in zip(self.layers, state, strict=True):
             hidden, memory = layer(hidden, turn, earlier[:, 1:].unflatten(1, (self.before, 2 * HEAD_SIZE)), mask)

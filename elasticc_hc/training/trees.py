@@ -110,12 +110,12 @@ def state_features(
     owner, rows = curves.object_index, np.arange(curves.n_obs)
     after = memory_after(curves, days, memory)
     before = np.where((rows == curves.offsets[owner])[:, None], memory[owner], after[rows - 1])
-    flux, z = curves.FLUXCAL.astype(np.float64), z[owner]
+    flux, error, z = curves.FLUXCAL.astype(np.float64), curves.FLUXCALERR.astype(np.float64), z[owner]
     now, bright = np.arcsinh(flux / FLUX_SOFTENING), luminosity_factor(z)
     last, largest = after[:, LAST], np.where(np.isfinite(after[:, LARGEST]), after[:, LARGEST], np.nan)
     columns = [
-        days, curves.detected, now, np.arcsinh(curves.FLUXCALERR / FLUX_SOFTENING), curves.BAND,
-        days - before[:, LATEST.start], days - before[rows, WHEN.start + curves.BAND], np.arcsinh(flux / curves.FLUXCALERR),
+        days, curves.detected, now, np.arcsinh(error / FLUX_SOFTENING), curves.BAND,
+        days - before[:, LATEST.start], days - before[rows, WHEN.start + curves.BAND], np.arcsinh(flux / error),
         last, days[:, None] - after[:, WHEN], now - before[rows, LAST.start + curves.BAND], now - before[:, LATEST.start + 1],
         largest, after[:, EXTREMES.start], -after[:, EXTREMES.start + 1], after[:, COUNTS],
         np.arcsinh(flux * bright / FLUX_SOFTENING), days / (1 + z), np.arcsinh(np.sinh(largest) * bright[:, None]),
