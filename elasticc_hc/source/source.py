@@ -30,7 +30,8 @@ from elasticc_hc.lightcurves.lightcurves import (
     thumbnail_svg,
 )
 from ..lightcurves.statics import ENGINEERED_FEATURES, HEADER_FEATURES, STATIC_COLUMNS, known_values, static_features
-from .fluxcurve import Periodogram, fold_phases, periodogram, plot_flux
+from .fluxcurve import fold_phases, plot_flux
+from .periods import Periodogram, periodogram
 from ..taxonomy.drawing import node_rows
 from ..taxonomy.taxonomy import Taxonomy
 
@@ -273,10 +274,10 @@ def plot_flux_curve(
 @patch
 def find_period(
     self: LSSTSource,
-    shortest_days: float = 0.05,  # shortest period searched
-    longest_days: float = 200.0,  # longest
-) -> Periodogram:  # `period_days`, and power against frequency
-    "The best period by astropy's multiband Lomb–Scargle; ValueError if there are too few observations."
+    shortest_days: float = 0.025,  # shortest period searched
+    longest_days: float = 400.0,  # longest
+) -> Periodogram:  # `period_days`, other possible periods in `aliases`, and power against frequency
+    "The best period by astropy's Lomb–Scargle in all bands; ValueError if there are too few observations."
     return periodogram(self.curves, shortest_days, longest_days)
 
 
