@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elasticc_hc.lightcurves.lightcurves import BANDS, LightCurves
-from elasticc_hc.source.fluxcurve import fold_phases
-from elasticc_hc.source.periods import periodogram
+from elasticc_hc.source.fluxcurve import fold_phases, periodogram
 from elasticc_hc.source.source import LSSTSource
 
 SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"

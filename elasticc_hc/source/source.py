@@ -30,8 +30,7 @@ from elasticc_hc.lightcurves.lightcurves import (
     thumbnail_svg,
 )
 from ..lightcurves.statics import ENGINEERED_FEATURES, HEADER_FEATURES, STATIC_COLUMNS, known_values, static_features
-from .fluxcurve import fold_phases, plot_flux
-from .periods import Periodogram, periodogram
+from .fluxcurve import Periodogram, fold_phases, periodogram, plot_flux
 from ..taxonomy.drawing import node_rows
 from ..taxonomy.taxonomy import Taxonomy
 
