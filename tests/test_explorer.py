@@ -52,7 +52,9 @@ def test_not_parquet_and_not_there(tmp_path):
     (tmp_path / "text.parquet").write_text("no")
     assert "not a Parquet file" in said(Explorer(tmp_path / "text.parquet"))
     assert "no such file" in said(Explorer(tmp_path / "nothing.parquet"))
-    assert "no such file" in said(Explorer(tmp_path))
+    assert "not a Parquet file" in said(Explorer(tmp_path)), "a folder of Parquet files, one of them damaged"
+    (tmp_path / "empty").mkdir()
+    assert "alert" in said(Explorer(tmp_path / "empty"))
 
 
 def test_without_lightcurve(tmp_path, table):
@@ -130,16 +132,8 @@ def test_large_file_is_not_classified_unasked(monkeypatch, classifier):
 def test_next_reads_each_row_group_once(tmp_path, table, monkeypatch):
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=56)
     catalogue, reads = Catalogue(tmp_path / "a.parquet"), []
-    read = catalogue.file.read_row_group
-
-    class Counted:
-        metadata, schema_arrow = catalogue.file.metadata, catalogue.file.schema_arrow
-
-        def read_row_group(self, group, **options):
-            reads.append(group)
-            return read(group, **options)
-
-    catalogue.file = Counted()
+    read = catalogue.read_group
+    monkeypatch.setattr(catalogue, "read_group", lambda number, columns=None: reads.append(number) or read(number, columns))
     names = [catalogue.fetch(row).SNID for row in range(len(catalogue))]
     assert names == table["SNID"].to_pylist() and reads == [0, 1, 2, 3]
 
