@@ -25,6 +25,7 @@ from .controls import BOX_CLASS as BOX_CLASS
 from .controls import CUT_STEPS as CUT_STEPS
 from .controls import InputListener as InputListener
 from .controls import MOST_DETECTIONS as MOST_DETECTIONS
+from .controls import NOTEBOOK_TEXT as NOTEBOOK_TEXT
 from .controls import button_widgets as button_widgets
 from .controls import choice_widgets as choice_widgets
 from .controls import code_cell as code_cell
@@ -33,16 +34,17 @@ from .controls import export_path as export_path
 from .controls import figures_page as figures_page
 from .controls import filter_conditions as filter_conditions
 from .controls import filter_widgets as filter_widgets
+from .controls import load_classifier as load_classifier
+from .controls import packaged_names as packaged_names
 from .controls import reset_filters as reset_filters
 from .controls import source_code as source_code
 from .controls import write_figures_page as write_figures_page
+from .controls import write_notebook as write_notebook
 from .controls import write_png as write_png
 from .explorer import CLASSIFY_ON_OPENING as CLASSIFY_ON_OPENING
 from .explorer import Explorer as Explorer
-from .explorer import NOTEBOOK_TEXT as NOTEBOOK_TEXT
 from .explorer import explore as explore
 from .explorer import open_lab as open_lab
-from .explorer import write_notebook as write_notebook
 from .panels import AXIS as AXIS
 from .panels import CLEAR as CLEAR
 from .panels import DARK_COLORS as DARK_COLORS

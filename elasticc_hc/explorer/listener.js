@@ -59,14 +59,22 @@ function watchTheme(model) {
   tell();
 }
 
-// Figures are drawn again when their frame has changed its size; names for screen readers.
+// Figures are drawn again when their frame has changed its size. New frames and fields are found when widgets come and go.
 function watchSizes(box) {
   const sizes = new Map();
-  new ResizeObserver((entries) => {
+  const frames = new ResizeObserver((entries) => {
     const changed = entries.filter(({target, contentRect: {width, height}}) => sizes.get(target) !== `${width} ${height}`);
     changed.forEach(({target, contentRect: {width, height}}) => sizes.set(target, `${width} ${height}`));
     if (changed.length) window.dispatchEvent(new Event("resize"));
-  }).observe(box);
+  });
+  const find = () => {
+    box.querySelectorAll(".elasticc-fit").forEach((frame) => frames.observe(frame));
+    name(box);
+  };
+  new MutationObserver((records) => {
+    if (records.some(({target}) => !target.closest(".js-plotly-plot, [role=status], [role=alert]"))) requestAnimationFrame(find);
+  }).observe(box, {childList: true, subtree: true});
+  find();
 }
 
 function name(box) {
@@ -95,7 +103,6 @@ function listen(box, model) {
   });
   watchTheme(model);
   watchSizes(box);
-  name(box);
 }
 
 function render({model, el}) {
