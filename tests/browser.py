@@ -16,7 +16,7 @@ SAMPLE = ROOT / "nbs" / "data" / "plasticc_sample.parquet"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
-WAIT = 60_000  # milliseconds that a step may take on a busy machine
+WAIT = 180_000  # milliseconds that a step may take on a busy machine
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 

@@ -72,7 +72,7 @@ STATE = """() => {
     line: [box.left + axis._offset + axis.c2p(cut.x0), box.top + size.t + size.h / 2], zero: box.left + axis._offset + axis.c2p(0),
     lines: card.querySelectorAll(".shapelayer path").length, range: list(axis.range), heading: card._fullLayout.title.text,
     middle: [box.left + size.l + size.w / 2, box.top + size.t + size.h / 4], field: document.querySelector('.elasticc-explorer input[placeholder^=SNID]').value,
-    colors: card._fullData.slice(0, 12).map((trace) => trace.marker.color), y: card._fullLayout.yaxis.title.text,
+    colors: card._fullData.slice(0, 12).map((trace) => (trace.marker || {}).color || ""), y: card._fullLayout.yaxis.title.text,
   };
 }"""  # noqa: E501
 
@@ -304,7 +304,8 @@ def dark_theme(seen):
       const plots = [...document.querySelectorAll(".elasticc-explorer .js-plotly-plot")].filter((plot) => plot.offsetParent);
       const paper = plots.flatMap((plot) => [...plot.querySelectorAll(".main-svg, .bg")]);
       const text = plots.flatMap((plot) => [...plot.querySelectorAll(".xtick text, .xtitle, .ytitle")]);
-      return [paper.filter((one) => lit(getComputedStyle(one).backgroundColor)).length, text.filter((one) => !lit(getComputedStyle(one).fill)).length];
+      const white = paper.filter((one) => lit(getComputedStyle(one).backgroundColor));
+      return [white.length, text.filter((one) => !lit(getComputedStyle(one).fill)).length];
     }""")
     assert white == [0, 0], f"{white[0]} white panels, {white[1]} dark labels on {dark['status']}"
     page.click('.lm-MenuBar-itemLabel:text-is("Settings")')
@@ -414,17 +415,17 @@ def test_the_explorer_in_a_browser(seen):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("notebook") is None, reason="Notebook 7 is not installed; install it: pip install notebook")
-def test_the_explorer_in_notebook_7(lab):
-    address, _ = lab
-    with blank_page() as page:
-        complaints = []
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.set_viewport_size({"width": 1280, "height": 720})
-        run_all(page, f"{address}/notebooks/explore.ipynb")
-        first = state(page, lambda now: now["drawn"] > 0)
-        page.focus(".elasticc-explorer")
-        page.keyboard.press("ArrowRight")
-        assert snid(state(page, lambda now: snid(now) != snid(first))) != snid(first)
-        tall = page.evaluate("() => document.querySelector('.elasticc-explorer').scrollHeight")
-        shoot(page, "notebook_7")
-        assert tall < 720 - 100 and not complaints, f"{tall} pixels, {complaints}"
+def test_the_explorer_in_notebook_7(lab, seen):
+    (address, _), complaints = lab, []
+    page = seen[0].context.browser.new_context(viewport={"width": 1280, "height": 720}).new_page()
+    page.set_default_timeout(WAIT)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    run_all(page, f"{address}/notebooks/explore.ipynb")
+    first = state(page, lambda now: now["drawn"] > 0)
+    page.focus(".elasticc-explorer")
+    page.keyboard.press("ArrowRight")
+    assert snid(state(page, lambda now: snid(now) != snid(first))) != snid(first)
+    tall = page.evaluate("() => document.querySelector('.elasticc-explorer').scrollHeight")
+    page.wait_for_timeout(1000)
+    shoot(page, "notebook_7")
+    assert tall < 720 - 100 and not complaints, f"{tall} pixels, {complaints}"
