@@ -99,6 +99,6 @@ def run_all(page, address):
             continue
     page.wait_for_selector(".elasticc-explorer[data-hands=ready]", state="attached")
     page.wait_for_function("""() => {
-        const plots = [...document.querySelectorAll(".elasticc-explorer .js-plotly-plot")];
-        return plots.filter((plot) => plot._fullData && plot._fullData.length).length >= 2;
+        const plots = [...document.querySelectorAll(".elasticc-explorer .js-plotly-plot")].filter((plot) => (plot._fullData || []).length);
+        return plots.length >= 2 && plots.some((plot) => (plot._fullLayout.shapes || []).some((shape) => shape.name === "cut"));
     }""")
