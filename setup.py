@@ -10,6 +10,7 @@ config.read(Path(__file__).with_name("settings.ini"), encoding="utf-8")
 settings = config["DEFAULT"]
 package = settings["lib_path"]
 data = ["py.typed", "**/*.pyi", "taxonomies/*.yaml", "priors/*.yaml", "pretrained/**/*", "sample/*", "simulation/tables/*"]
+data += ["explorer/listener.*"]
 extras = {name: settings[f"{name}_requirements"].split() for name in ("explorer", "dask", "hats", "stream", "onnx", "dev", "bench")}
 extras["all"] = [*extras["explorer"], *extras["dask"], *extras["hats"], *extras["stream"], *extras["onnx"]]
 

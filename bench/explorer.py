@@ -5,8 +5,8 @@
 Repeats the objects of FILE under new names up to the requested number, in row groups as written by `elasticc-hc convert`. In a
 new process it measures the opening of the catalogue and of the window (without imports), their memory, the change to the next
 object and to a random one (which reads another row group), and a change of the cut, all in the kernel. With --browser the same
-is measured in JupyterLab with a headless Chromium on this machine, from the click to the last change of any figure (sizes of
-the window and of the figures as in tests/test_browser.py). Prints one JSON line per result.
+is measured in JupyterLab with a headless Chromium on this machine, from the click to the last change of any figure, and from a
+move of the mouse to the cut line drawn (sizes of the window and of the figures as in tests/test_browser.py). Prints one JSON line per result.
 """
 
 import argparse
@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 
 from elasticc_hc.explorer.catalogue import Catalogue, repeat_objects
 
-GOALS = {"open_catalogue": 2000, "open_window": 2000, "next": 200, "random": 200, "cut": 50, "count_detections": 2000,
-         "next_in_browser": 200, "random_in_browser": 200}  # fmt: skip
+GOALS = {"open_catalogue": 1000, "open_window": 1000, "next": 100, "random": 200, "cut": 50, "count_detections": 2000,
+         "next_in_browser": 100, "random_in_browser": 200, "cut_in_browser": 50}  # fmt: skip
 CLICK = """(label) => new Promise((done) => {
   const plots = [...document.querySelectorAll(".elasticc-explorer .js-plotly-plot")];
   const button = [...document.querySelectorAll(".elasticc-explorer button")].find((one) => one.innerText.includes(label));
@@ -45,6 +45,23 @@ CLICK = """(label) => new Promise((done) => {
   };
   plots.forEach((plot) => plot.on("plotly_afterplot", drawn));
   button.click();
+})"""
+
+DRAG = """(share) => new Promise((done) => {
+  const card = [...document.querySelectorAll(".elasticc-explorer .js-plotly-plot")].find(
+    (plot) => (plot._fullLayout.shapes || []).some((shape) => shape.name === "cut"));
+  const axis = card._fullLayout.xaxis, box = card.getBoundingClientRect(), frame = card.querySelector(".nsewdrag");
+  const line = () => card._fullLayout.shapes.find((shape) => shape.name === "cut").x0;
+  const at = (day) => ({clientX: box.left + axis._offset + axis.c2p(day), clientY: box.top + box.height / 4, bubbles: true, button: 0});
+  frame.dispatchEvent(new MouseEvent("mousedown", at(line())));
+  const start = performance.now();
+  const drawn = () => {
+    card.removeListener("plotly_afterplot", drawn);
+    document.dispatchEvent(new MouseEvent("mouseup", {bubbles: true}));
+    done(performance.now() - start);
+  };
+  card.on("plotly_afterplot", drawn);
+  document.dispatchEvent(new MouseEvent("mousemove", at(share * axis.range[1])));
 })"""
 
 
@@ -115,6 +132,11 @@ def measure_in_browser(path: Path, pages: int) -> None:
             for label in ("next", "random"):
                 waits, drawings = zip(*(page.evaluate(CLICK, label) for _ in range(pages)), strict=True)
                 told(f"{label}_in_browser", list(waits), drawings=float(np.median(drawings)), load=round(os.getloadavg()[0], 1))
+            moved = []
+            for share in np.linspace(0.1, 0.8, pages):
+                moved.append(page.evaluate(DRAG, share))
+                page.wait_for_timeout(200)
+            told("cut_in_browser", moved, load=round(os.getloadavg()[0], 1))
 
 
 def main() -> None:

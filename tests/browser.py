@@ -16,7 +16,7 @@ SAMPLE = ROOT / "nbs" / "data" / "plasticc_sample.parquet"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
-WAIT = 60_000  # milliseconds that a step may take on a busy machine
+WAIT = 180_000  # milliseconds that a step may take on a busy machine
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -86,9 +86,10 @@ def run_all(page, address):
     from playwright.sync_api import TimeoutError
 
     page.goto(address)
-    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached")
-    page.wait_for_selector('#jp-main-statusbar :text("| Idle")')
-    for _ in range(10):  # a notebook that has just been opened may not hear the first time
+    if "/lab/" in address:  # Notebook 7 has neither of the two
+        page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached")
+        page.wait_for_selector('#jp-main-statusbar :text("| Idle")')
+    for _ in range(20):  # a notebook that has just been opened may not hear the first time
         page.click('.lm-MenuBar-itemLabel:text-is("Run")')
         page.click('.lm-Menu-itemLabel:text-is("Run All Cells")')
         try:
@@ -98,6 +99,6 @@ def run_all(page, address):
             continue
     page.wait_for_selector(".elasticc-explorer[data-hands=ready]", state="attached")
     page.wait_for_function("""() => {
-        const plots = [...document.querySelectorAll(".elasticc-explorer .js-plotly-plot")];
-        return plots.filter((plot) => plot._fullData && plot._fullData.length).length >= 2;
+        const plots = [...document.querySelectorAll(".elasticc-explorer .js-plotly-plot")].filter((plot) => (plot._fullData || []).length);
+        return plots.length >= 2 && plots.some((plot) => (plot._fullLayout.shapes || []).some((shape) => shape.name === "cut"));
     }""")

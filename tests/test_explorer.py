@@ -6,10 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from alert_messages import elasticc_alert
 
 from elasticc_hc.classification.classifier import HierarchicalClassifier
+from elasticc_hc.classification.prediction_sets import conformal_sets, fit_thresholds
 from elasticc_hc.explorer.catalogue import Catalogue
 from elasticc_hc.explorer.explorer import Explorer
+from elasticc_hc.lightcurves.lightcurves import LightCurves
 
 SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"
 
@@ -52,7 +55,9 @@ def test_not_parquet_and_not_there(tmp_path):
     (tmp_path / "text.parquet").write_text("no")
     assert "not a Parquet file" in said(Explorer(tmp_path / "text.parquet"))
     assert "no such file" in said(Explorer(tmp_path / "nothing.parquet"))
-    assert "no such file" in said(Explorer(tmp_path))
+    assert "not a Parquet file" in said(Explorer(tmp_path)), "a folder of Parquet files, one of them damaged"
+    (tmp_path / "empty").mkdir()
+    assert "alert" in said(Explorer(tmp_path / "empty"))
 
 
 def test_without_lightcurve(tmp_path, table):
@@ -81,7 +86,7 @@ def test_undetected_and_single_point(tmp_path, table, classifier):
     assert "has no detection" in said(explorer) and shown(explorer) == n and explorer.buttons.cut.disabled
     explorer.buttons.next.click()
     assert not explorer.message.value and shown(explorer) == 1 and len(explorer.story) == 1
-    explorer.buttons.fold.value = True
+    explorer.shown.fold.value = True
     assert "too few for a period" in said(explorer)
     explorer.buttons.next.click()
     assert shown(explorer) == 0
@@ -130,16 +135,8 @@ def test_large_file_is_not_classified_unasked(monkeypatch, classifier):
 def test_next_reads_each_row_group_once(tmp_path, table, monkeypatch):
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=56)
     catalogue, reads = Catalogue(tmp_path / "a.parquet"), []
-    read = catalogue.file.read_row_group
-
-    class Counted:
-        metadata, schema_arrow = catalogue.file.metadata, catalogue.file.schema_arrow
-
-        def read_row_group(self, group, **options):
-            reads.append(group)
-            return read(group, **options)
-
-    catalogue.file = Counted()
+    read = catalogue.read_group
+    monkeypatch.setattr(catalogue, "read_group", lambda number, columns=None: reads.append(number) or read(number, columns))
     names = [catalogue.fetch(row).SNID for row in range(len(catalogue))]
     assert names == table["SNID"].to_pylist() and reads == [0, 1, 2, 3]
 
@@ -158,3 +155,110 @@ def test_story_is_the_prediction_at_every_cut(classifier):
             predicted = classifier.predict(curves.select(curves.MJD <= latest), [1e6]).probabilities[0, 0]
             leaves = classifier.taxonomy.leaf_nodes
             np.testing.assert_allclose(np.array(explorer.icicle.data[0].values)[leaves], predicted[leaves], atol=1e-5)
+
+
+# --- sources ---
+
+
+def test_any_source(tmp_path, table):
+    curves = LightCurves.from_parquet(SAMPLE)
+    written(tmp_path / "a.parquet", table.slice(0, 30)), written(tmp_path / "b.parquet", table.slice(30, 30))
+    (tmp_path / "conversion.json").write_text("{}")
+    sources = [tmp_path, [tmp_path / "a.parquet", str(tmp_path / "b.parquet")], curves[np.arange(60)], table.slice(0, 60),
+               table.slice(0, 60).to_pandas(), curves[np.arange(60)].to_frame()]  # fmt: skip
+    for source in sources:
+        explorer = Explorer(source)
+        assert not explorer.message.value and len(explorer.catalogue) == 60, explorer.message.value
+        explorer.show(table["SNID"][45].as_py())
+        assert np.array_equal(explorer.source.curves.FLUXCAL, curves[45].FLUXCAL) and shown(explorer) == len(explorer.source)
+    assert "run the cell" in repr(explorer)
+
+
+def test_alerts(classifier):
+    explorer = Explorer([elasticc_alert(1234567890123456789, 60000.0, earlier=4, forced=2)], classifier)
+    assert not explorer.message.value and shown(explorer) == len(explorer.source) and "known until day" in explorer.status.value
+    assert "lsst.fink-portal.org/1234567890123456789" in explorer.host.value
+    sources = [{"ra": 1.0, "decl": -30.0, "nDiaSources": 3}, 7, [], {"nothing": 1}]
+    for source in sources:
+        assert said(Explorer(source, classifier))
+
+
+# --- what the window says ---
+
+
+def test_field_of_the_snid(classifier):
+    explorer = Explorer(SAMPLE, classifier).show("19213")
+    explorer.buttons.snid.value = "nobody"
+    assert "no object nobody" in said(explorer) and explorer.buttons.snid.value == "19213" == explorer.source.SNID
+    explorer.buttons.snid.value = "921"
+    assert len(explorer.rows) > 1 and "SNIDs contain 921" in explorer.message.value and "921" in explorer.source.SNID
+    explorer.buttons.next.click()
+    assert explorer.buttons.snid.value == explorer.source.SNID and "921" in explorer.source.SNID
+
+
+def test_empty_selection_has_no_axes(classifier):
+    explorer = Explorer(SAMPLE, classifier)
+    explorer.filters.confidence.value = (0.0001, 0.0002)
+    assert "no object satisfies" in said(explorer) and explorer.left.layout.display == "none" and not explorer.host.value
+    assert not explorer.card.layout.yaxis3.visible and not len(explorer.card.layout.yaxis3.tickvals or ())
+    explorer.reset.click()
+    assert len(explorer.rows) == 224 and explorer.left.layout.display == "" and shown(explorer)
+
+
+@pytest.mark.parametrize("level", ["root", "level2", "leaf"])
+def test_class_and_true_class_are_of_one_level(classifier, level):
+    explorer = Explorer(SAMPLE, classifier).show("19213", level=level)
+    tree = classifier.taxonomy
+    names = {tree.nodes[node] for node in tree.level(level)}
+    true = explorer.status.value.split("true class ")[1].split(" ")[0].rstrip(",")
+    assert true in names and explorer.status.value.split("classified as <b>")[1].split("<")[0] in names
+
+
+def test_keys_set_the_level_and_show_the_whole_event(classifier):
+    explorer = Explorer(SAMPLE, classifier)
+    for key in ("root", "level2", "leaf"):
+        explorer.listener._handle_custom_msg({"do": key}, [])
+        assert explorer.buttons.level.value == key
+    ranges = explorer.card.layout.xaxis.range
+    explorer.card.update_xaxes(range=[0, 1])
+    explorer.listener._handle_custom_msg({"do": "home"}, [])
+    assert explorer.card.layout.xaxis.range == ranges
+    explorer.listener._handle_custom_msg({"do": "no such"}, [])
+
+
+# --- classifiers ---
+
+
+def test_classifier_chosen_on_screen(tmp_path, classifier):
+    explorer = Explorer(SAMPLE).show("19213")
+    assert explorer.icicle is None and explorer.choice.tree.value == "plasticc"
+    explorer.choice.tree.value = "elasticc2"
+    assert explorer.taxonomy.name == "elasticc2" and explorer.source.SNID == "19213"
+    explorer.choice.classifier.value = "plasticc"
+    assert explorer.icicle is not None and explorer.source.SNID == "19213" and explorer.choice.tree.disabled
+    explorer.choice.classifier.value = str(tmp_path)
+    assert "no checkpoint.json there" in said(explorer) and explorer.classifier is not None and shown(explorer)
+    explorer.buttons.next.click()
+    assert explorer.source.SNID != "19213" and explorer.story is not None
+
+
+def test_comparison_of_classifiers(classifier):
+    explorer = Explorer(SAMPLE, classifier, compare=["synthetic"]).show("19213", cut=20)
+    (_, figure), = explorer.compared
+    assert figure.layout.shapes[2].x0 == 20 and figure.layout.title.text == "synthetic" and len(figure.data) == 19
+    assert np.allclose(np.sum([trace.y for trace in figure.data], axis=0), 1, atol=1e-4)
+    explorer.buttons.level.value = "level2"
+    assert len(explorer.compared[0][1].data) == 5
+    explorer.choice.alone.click()
+    assert not explorer.compared and explorer.others.layout.display == "none"
+
+
+def test_conformal_set_at_the_cut(classifier):
+    curves = LightCurves.from_parquet(SAMPLE)
+    predictions = classifier.predict(curves)
+    thresholds = fit_thresholds(predictions)
+    explorer = Explorer(SAMPLE, classifier, thresholds=thresholds).show("19213", cut=8)
+    one = int(np.flatnonzero(predictions.SNID == "19213")[0])
+    wanted = conformal_sets(predictions[np.array([one])], thresholds)[0, list(predictions.days).index(8)]
+    names = [classifier.taxonomy.nodes[i] for i in np.flatnonzero(wanted)]
+    assert "90% set {" + ", ".join(names) + "}" in explorer.status.value

@@ -273,10 +273,10 @@ def plot_flux_curve(
 @patch
 def find_period(
     self: LSSTSource,
-    shortest_days: float = 0.05,  # shortest period searched
-    longest_days: float = 200.0,  # longest
-) -> Periodogram:  # `period_days`, and power against frequency
-    "The best period by astropy's multiband Lomb–Scargle; ValueError if there are too few observations."
+    shortest_days: float = 0.025,  # shortest period searched
+    longest_days: float = 400.0,  # longest
+) -> Periodogram:  # `period_days`, other possible periods in `aliases`, and power against frequency
+    "The best period by astropy's Lomb–Scargle in all bands; ValueError if there are too few observations."
     return periodogram(self.curves, shortest_days, longest_days)
 
 
