@@ -70,7 +70,7 @@ class KafkaLink:
         else:
             self.consumer.assign([TopicPartition(topic, part, offsets.get(part, OFFSET_BEGINNING)) for part in partitions])
 
-# %% ../../nbs/09_classification/10_kafka.ipynb #5ab57071
+# %% ../../nbs/09_classification/10_kafka.ipynb #4c5b13a7
 @patch
 def receive(self: KafkaLink, limit: int) -> list:  # of at most `limit` messages, in the order of each partition
     "What is there, after at most `SECONDS`; OSError or ValueError for an error that does not pass."
@@ -109,11 +109,11 @@ def at_end(self: KafkaLink) -> bool:
 @patch
 def lag(self: KafkaLink) -> int:
     "Messages that have not been read, as far as is known."
-    places = self.consumer.position(self.consumer.assignment())
+    places = [place for place in self.consumer.position(self.consumer.assignment()) if place.partition not in self.ended]
     ends = [self.consumer.get_watermark_offsets(place, cached=True) for place in places]
     return sum(max(end[1] - max(place.offset, 0), 0) for place, end in zip(places, ends, strict=True) if end)
 
-# %% ../../nbs/09_classification/10_kafka.ipynb #f0ba4a57
+# %% ../../nbs/09_classification/10_kafka.ipynb #14bb081d
 @patch
 def send(self: KafkaLink, topic: str, messages: Sequence[tuple[str, bytes]], headers: Sequence[dict] | None = None) -> None:
     "Put messages with their keys in the queue."
@@ -150,6 +150,8 @@ def commit(self: KafkaLink, offsets: Mapping[int, int]) -> None:
     "Store the next offsets of the group; what fails is stored with the next batch."
     from confluent_kafka import KafkaException, TopicPartition
 
+    if not offsets:
+        return
     try:
         places = [TopicPartition(self.topic, part, following) for part, following in offsets.items()]
         self.consumer.commit(offsets=places, asynchronous=False)

@@ -120,7 +120,7 @@ class Answers:
     solar_system: int  # alerts without an object, not answered
     state: State | None  # to commit
 
-# %% ../../nbs/09_classification/08_stream.ipynb #caa3b9f5
+# %% ../../nbs/09_classification/08_stream.ipynb #d2dcf0fb
 class AlertClassifier:
     "Classifies alerts from their bytes, each independent of the others in its batch."
 
@@ -146,7 +146,7 @@ class AlertClassifier:
         curves, header = read_messages(reader, messages)
         state, n_nodes = None, len(self.classifier.taxonomy.nodes)
         made, kinds = np.zeros((0, n_nodes), np.float32), np.zeros(0, object)
-        if len(header) and self.store:
+        if len(header) and self.store is not None:
             state, made, kinds = answer_with_state(self.classifier, self.store, curves, header)
         elif len(header):
             made = newest_probabilities(self.classifier, curves)
@@ -212,7 +212,7 @@ def _answered(server: AlertClassifier, contents: Mapping[str, bytes], stopped: t
             stopped.wait(5)
     return None
 
-# %% ../../nbs/09_classification/08_stream.ipynb #afdaa361
+# %% ../../nbs/09_classification/08_stream.ipynb #c750edb9
 def _process(link: KafkaLink, server: AlertClassifier, sinks: Sinks, messages: list, stopped: threading.Event) -> Answers | None:
     "Answer a batch and store how far the topic has been read; None if stopped before that."
     names = [f"{message.topic()}[{message.partition()}] offset {message.offset()}" for message in messages]
@@ -228,12 +228,12 @@ def _process(link: KafkaLink, server: AlertClassifier, sinks: Sinks, messages: l
     sinks.dead_letters.add(answers.refused, contents)
     if not link.flush(stopped):
         return None
-    if sinks.nightly and len(alerts):
+    if sinks.nightly is not None and len(alerts):
         sinks.nightly.add(alerts, answers.probabilities[chosen])
     offsets = {}
     for message in messages:
         offsets[message.partition()] = message.offset() + 1
-    if server.store:
+    if server.store is not None:
         state = answers.state if answers.state is not None else server.store.load([])
         server.store.commit(state, Progress(alerts["alertId"] if len(alerts) else [], link.topic, offsets))
     link.commit(offsets)
@@ -257,7 +257,7 @@ def _loop(link: KafkaLink, server: AlertClassifier, sinks: Sinks, batch: int, st
     report(metrics.line(link.lag()))
     return metrics
 
-# %% ../../nbs/09_classification/08_stream.ipynb #d3820a64
+# %% ../../nbs/09_classification/08_stream.ipynb #dae6f87c
 def stream(
     run: str | Path | HierarchicalClassifier,  # folder of a run, name of a packaged classifier, or a classifier
     brokers: str,  # addresses of Kafka brokers, host:port, separated by commas
@@ -286,14 +286,14 @@ def stream(
         opened.callback(link.close)
         link.partitions(topic)
         server = AlertClassifier(run, schemas, state)
-        if server.store:
+        if server.store is not None:
             opened.callback(server.store.close)
         nightly = NightlyAnswers(parquet, server.classifier.taxonomy.nodes) if parquet else None
-        if nightly:
+        if nightly is not None:
             opened.callback(nightly.close)
         letters = DeadLetters(dead_letters, link)
         opened.callback(letters.close)
         name = run if isinstance(run, str) else getattr(run, "name", "elasticc_hc")
         about = {"brokerName": "elasticc_hc", "brokerVersion": __version__, "classifierName": str(name), "classifierParams": ""}
-        link.open(topic, server.store.offsets(topic) if server.store else None)
+        link.open(topic, None if server.store is None else server.store.offsets(topic))
         return _loop(link, server, Sinks(answers, format, about, letters, nightly), batch, stop_at_end, every, report)

@@ -312,7 +312,7 @@ def _records(reader: AlertReader, item: Path | bytes | Mapping, place: Place) ->
 
 def _reason(error: Exception) -> str:
     "Error of a decoder, in one line."
-    text = str(error).splitlines()[0][:160] if str(error) else ""
+    text = re.sub(r" from <_io\.BytesIO.*?>", "", str(error).splitlines()[0][:160] if str(error) else "")
     return text if type(error) is ValueError and text else f"it cannot be decoded ({type(error).__name__}{': ' + text if text else ''})"
 
 # %% ../../nbs/01_conversion/14_alert_messages.ipynb #7d12debb
