@@ -364,7 +364,7 @@ def _newest_logits(
 ) -> torch.Tensor:  # (n, n_nodes)
     "The logits after the last observation of each curve."
     logits, network = torch.empty(len(dataset), len(classifier.taxonomy.nodes)), classifier.network
-    lengths = torch.from_numpy(BLOCK_LENGTHS[np.searchsorted(BLOCK_LENGTHS, dataset.length)])
+    lengths = torch.from_numpy(BLOCK_LENGTHS[np.searchsorted(BLOCK_LENGTHS, dataset.length.numpy())])
     for length in lengths.unique().tolist():
         for items in torch.nonzero(lengths == length)[:, 0].split(max(BLOCK_ROWS, BLOCK_OBSERVATIONS // length)):
             batch = padded_batch(dataset, items)
