@@ -98,4 +98,5 @@ from .stream import Metrics as Metrics
 from .stream import Sinks as Sinks
 from .stream import StreamReader as StreamReader
 from .stream import read_messages as read_messages
+from .stream import read_table as read_table
 from .stream import stream as stream
