@@ -22,6 +22,7 @@ PUBLIC = {
     "taxonomy.taxonomy": ["Taxonomy"],
     "classification.classifier": ["HierarchicalClassifier", "Predictions"],
     "classification.runs": ["predict", "train"],
+    "classification.stream": ["stream"],
     "conversion.downloads": ["download"],
     "conversion.class_summary": ["summary"],
     "conversion.plasticc_set": ["plasticc"],

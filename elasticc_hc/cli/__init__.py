@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Out', 'Overwrite', 'Seed', 'Files', 'Run', 'Days', 'PRIOR_HELP', 'Prior', 'WIDE', 'NARROW', 'progress_bar',
            'command_line', 'download', 'simulate', 'convert', 'plasticc', 'combine', 'summary', 'train', 'predict',
-           'evaluate', 'animate', 'explore', 'main']
+           'evaluate', 'animate', 'explore', 'stream', 'main']
 
 # %% ../../nbs/12_cli/02_cli.ipynb #171f0b5c
 import os
@@ -371,6 +371,30 @@ def explore(
     "Write a notebook with the light-curve explorer and open it in JupyterLab."
     print(f"notebook in {out or f'explore_{file.stem}.ipynb'}", flush=True)
     elasticc_hc.explore(file, run, out, browser=browser, overwrite=overwrite)
+
+# %% ../../nbs/12_cli/02_cli.ipynb #34bccba3
+@app.command(epilog="Example: elasticc-hc stream synthetic --brokers localhost:9092 --topic alerts --answers classified --schemas lsst")
+def stream(
+    run: Run,
+    brokers: Annotated[str, typer.Option(help="Addresses of Kafka brokers, host:port, separated by commas.")],
+    topic: Annotated[str, typer.Option(help="Topic of the alerts.")],
+    answers: Annotated[str, typer.Option(help="Topic of the answers.")],
+    schemas: Annotated[str | None, typer.Option(help="Of messages without one: folder of .avsc files, or address of a registry.")] = None,
+    state: Annotated[Path | None, typer.Option(help="File of the states; without it each alert's own history is used.")] = None,
+    format: Annotated[str, typer.Option(help="Of the answers: avro (brokerClassification 0.9.1) or json.")] = "avro",
+    parquet: Annotated[Path | None, typer.Option(help="Folder for a Parquet file of answers for each night.")] = None,
+    dead_letters: Annotated[str | None, typer.Option(help="Topic or .jsonl file for messages that cannot be read.")] = None,
+    group: Annotated[str, typer.Option(help="Consumer group.")] = "elasticc_hc",
+    kafka: Annotated[Path | None, typer.Option(help="File of other settings of librdkafka, such as access: name=value.")] = None,
+    batch: Annotated[int, typer.Option(help="Messages at once, at most.", min=1)] = 1000,
+    every: Annotated[float, typer.Option(help="Seconds between lines of counts.", min=0.1)] = 60,
+    stop_at_end: Annotated[bool, typer.Option("--stop-at-end", help="End when the topic has been read.")] = False,
+):
+    "Answer each alert of a Kafka topic, until SIGTERM or Ctrl-C; started again, it continues."
+    elasticc_hc.stream(run, brokers, topic, answers, schemas=schemas, state=state, format=format, parquet=parquet, every=every,
+                       dead_letters=dead_letters, group=group, kafka=kafka, batch=batch, stop_at_end=stop_at_end,
+                       report=lambda line: print(line, flush=True))  # fmt: skip
+
 
 # %% ../../nbs/12_cli/02_cli.ipynb #6b49455f
 def _print_warning(message, *_) -> None:

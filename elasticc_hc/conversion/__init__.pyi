@@ -41,6 +41,7 @@ from .alert_formats import find_format as find_format
 from .alert_formats import format_named as format_named
 from .alert_formats import has_marks as has_marks
 from .alert_formats import header_type as header_type
+from .alert_messages import ASK_AGAIN_SECONDS as ASK_AGAIN_SECONDS
 from .alert_messages import AlertBatch as AlertBatch
 from .alert_messages import AlertReader as AlertReader
 from .alert_messages import BATCH_ALERTS as BATCH_ALERTS
@@ -55,6 +56,7 @@ from .alert_messages import alert_batches as alert_batches
 from .alert_messages import conform_alerts as conform_alerts
 from .alert_messages import decode_message as decode_message
 from .alert_messages import is_alert_source as is_alert_source
+from .alert_messages import message_batches as message_batches
 from .alert_messages import place_name as place_name
 from .alerts import AlertCounts as AlertCounts
 from .alerts import HELD_ROWS as HELD_ROWS
@@ -66,6 +68,7 @@ from .alerts import alert_header as alert_header
 from .alerts import group_observations as group_observations
 from .alerts import read_alerts as read_alerts
 from .alerts import read_batch as read_batch
+from .alerts import read_each_alert as read_each_alert
 from .alerts import unite as unite
 from .archives import FILTER as FILTER
 from .archives import MAX_HEADER_BYTES as MAX_HEADER_BYTES

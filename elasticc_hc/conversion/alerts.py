@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEGATIVE_SIGNS', 'KINDS', 'POSITION_ARCSEC', 'VISIT_DAYS', 'HELD_ROWS', 'group_observations', 'alert_header',
-           'AlertCounts', 'read_batch', 'unite', 'read_alerts']
+           'AlertCounts', 'read_batch', 'unite', 'read_alerts', 'read_each_alert']
 
 # %% ../../nbs/01_conversion/15_alerts.ipynb #b07ff55c
 import warnings
@@ -28,7 +28,7 @@ from elasticc_hc.conversion.alert_formats import (
     format_named,
     header_type,
 )
-from .alert_messages import AlertBatch, AlertReader, alert_batches
+from .alert_messages import AlertBatch, AlertReader, alert_batches, place_name
 from .schema import BAND_LETTERS, DETECTED_BIT, MJD_RANGE, SATURATED_BIT, TRIGGER_BIT, nest_columns, objects_schema
 
 # %% ../../nbs/01_conversion/15_alerts.ipynb #9c8acfaf
@@ -216,11 +216,14 @@ def unite(
     order = np.lexsort((header["diaSourceId"].to_numpy(), times, codes))
     newest = order[np.append(np.diff(codes[order]) != 0, True)[: len(order)]]
     apart = _separation_arcsec(header, header.iloc[newest[codes]]) > POSITION_ARCSEC
-    rows = rows | {"alert": codes[rows["alert"]]}
+    return _each_once(rows | {"alert": codes[rows["alert"]]}), header.iloc[newest].reset_index(drop=True), np.flatnonzero(apart)
+
+
+def _each_once(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    "Each observation of a light curve once, sorted by time."
     rows = _merge(rows, ("alert", "MJD", "BAND"))
-    if (again := _seen_twice_in_visit(rows)).any():
-        rows = _merge_visits(rows, again)
-    return rows, header.iloc[newest].reset_index(drop=True), np.flatnonzero(apart)
+    again = _seen_twice_in_visit(rows)
+    return _merge_visits(rows, again) if again.any() else rows
 
 
 def _separation_arcsec(one: pd.DataFrame, other: pd.DataFrame) -> np.ndarray:
@@ -347,3 +350,15 @@ def read_alerts(
     for text in [*notes, *([f"left out: {counts.left_out()}"] if counts.left_out() else [])]:
         warnings.warn(text, stacklevel=3)
     return table, counts
+
+# %% ../../nbs/01_conversion/15_alerts.ipynb #407f74b8
+def read_each_alert(
+    reader: AlertReader,
+    batch: AlertBatch,
+    counts: AlertCounts,  # updated
+) -> tuple[pa.Table, pd.DataFrame]:  # a row per good alert, its message as SNID; header with the object as SNID
+    "A light curve for every alert of a batch; `reader.fail` is called for the bad ones."
+    rows, header = read_batch(reader, batch, counts)
+    alone = header.assign(SNID=[place_name(place) for place in zip(header["file"], header["number"], strict=True)])
+    return _objects_table(_each_once(rows), alone), header
+

@@ -100,10 +100,8 @@ from .trees import LATEST as LATEST
 from .trees import LEAST_PROBABILITY as LEAST_PROBABILITY
 from .trees import MAXIMA as MAXIMA
 from .trees import MEMORY_SIZE as MEMORY_SIZE
-from .trees import NOTHING as NOTHING
 from .trees import N_BANDS as N_BANDS
 from .trees import STATE_FEATURES as STATE_FEATURES
-from .trees import STEP as STEP
 from .trees import TREES_FILE as TREES_FILE
 from .trees import TREE_SETTINGS as TREE_SETTINGS
 from .trees import WHEN as WHEN

@@ -1,0 +1,449 @@
+"""The stream against a broker that speaks Kafka's protocol, with processes that are killed and messages that are damaged.
+
+STREAM_ALERTS and STREAM_KILLS raise the size of the test with SIGKILL (600 alerts and 3 kills by default).
+"""
+
+import io
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections import defaultdict
+from pathlib import Path
+
+import alert_messages as made
+import fastavro
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+kafka = pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed (the extra stream)")
+
+from elasticc_hc import HierarchicalClassifier  # noqa: E402
+from elasticc_hc.classification.brokers import BROKER_CLASSIFICATION  # noqa: E402
+from elasticc_hc.classification.stream import MAX_BYTES, MAX_OBSERVATIONS, AlertClassifier  # noqa: E402
+
+ALERTS, KILLS = int(os.environ.get("STREAM_ALERTS", 600)), int(os.environ.get("STREAM_KILLS", 3))
+PROCESSES = Path(__file__).with_name("stream_processes.py")
+SCHEMA = fastavro.parse_schema(made.ELASTICC_SCHEMA)
+QUIET = {"log_level": 0}
+WAIT = 240  # seconds, on a machine that does other work
+
+
+def started(kind: str) -> tuple[subprocess.Popen, str]:
+    "A process of `stream_processes`, and the first line that it prints."
+    process = subprocess.Popen([sys.executable, PROCESSES, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return process, process.stdout.readline().strip()
+
+
+@pytest.fixture(scope="module")
+def address():
+    process, address = started("broker")
+    yield address
+    process.stdin.close()
+    process.wait(10)
+
+
+class Streams:
+    "Starts streams in processes of their own."
+
+    def __init__(self):
+        self.process, _ = started("streams")
+
+    def start(self, **options) -> int:
+        self.process.stdin.write(json.dumps(options) + "\n")
+        self.process.stdin.flush()
+        return int(self._line("started").split()[1])
+
+    def wait(self, number: int) -> int:
+        "The exit status; negative after a signal."
+        return int(self._line(f"ended {number}").split()[2])
+
+    def _line(self, begin: str) -> str:
+        for line in self.process.stdout:
+            if line.startswith(begin):
+                return line
+        raise AssertionError("the process that starts streams has ended")
+
+
+@pytest.fixture(scope="module")
+def streams():
+    found = Streams()
+    yield found
+    found.process.stdin.close()
+    found.process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def schemas(tmp_path_factory):
+    path = tmp_path_factory.mktemp("schemas") / "elasticc.v0_9_1.alert.avsc"
+    path.write_text(json.dumps(made.ELASTICC_SCHEMA))
+    return path
+
+
+def alert(object_id: int, turn: int) -> dict:
+    "The alert number `turn` of an object, with its history."
+    found = made.elasticc_alert(object_id, 3.0 * turn + 1, earlier=2 * turn, forced=3 * turn)
+    found["diaSource"]["psFlux"] = 100.0 + 37 * object_id % 900
+    return found
+
+
+def message(object_id: int, turn: int) -> bytes:
+    return made.encode(SCHEMA, alert(object_id, turn))
+
+
+def produce(address: str, topic: str, messages: list[tuple[str, bytes]]) -> None:
+    "Messages with their keys; a message that is sent twice has the same time."
+    producer = kafka.Producer({"bootstrap.servers": address, "linger.ms": 50} | QUIET)
+    for key, value in messages:
+        producer.produce(topic, value, key, timestamp=1_790_000_000_000 + zlib.crc32(value) % 10**6)
+        producer.poll(0)
+    assert producer.flush(WAIT) == 0
+
+
+def consume(address: str, topic: str) -> list:
+    "All messages of a topic; none of them was dropped by the broker for want of room."
+    consumer = kafka.Consumer({"bootstrap.servers": address, "group.id": "none", "enable.auto.commit": False} | QUIET)
+    places = [kafka.TopicPartition(topic, part, 0) for part in consumer.list_topics(timeout=30).topics[topic].partitions]
+    ends = [consumer.get_watermark_offsets(place, timeout=30) for place in places]
+    assert all(first == 0 for first, _ in ends)
+    consumer.assign(places)
+    found = []
+    while len(found) < sum(end for _, end in ends):
+        found += [one for one in consumer.consume(1000, 1.0) if one.error() is None]
+    consumer.close()
+    return found
+
+
+def wait_for_answers(address: str, topic: str, number: float) -> None:
+    "Wait until so many answers are in a topic, or some time has passed."
+    consumer, limit = kafka.Consumer({"bootstrap.servers": address, "group.id": "none"} | QUIET), time.monotonic() + 30
+    while time.monotonic() < limit:
+        known = consumer.list_topics(timeout=30).topics
+        places = [kafka.TopicPartition(topic, part) for part in known[topic].partitions] if topic in known else []
+        if sum(consumer.get_watermark_offsets(place, timeout=30)[1] for place in places) >= number:
+            break
+        time.sleep(0.01)
+    consumer.close()
+
+
+def answers(address: str, topic: str) -> dict[int, set[bytes]]:
+    "The different answers to each alert."
+    found = defaultdict(set)
+    for one in consume(address, topic):
+        found[int(one.key())].add(one.value())
+    return found
+
+
+def a_night(n: int) -> tuple[list[tuple[str, bytes]], set[int]]:
+    "Alerts of n / 4 objects with their keys, some of them twice and some late; and the numbers of all alerts."
+    shuffle = random.Random(0)
+    sent = [(object_id, turn) for turn in range(4) for object_id in range(1, n // 4 + 1)]
+    for place in shuffle.sample(range(n), n // 50):
+        sent.append(sent[place])
+    for place in shuffle.sample(range(n // 4), n // 50):
+        sent.append(sent.pop(place))
+    return [(str(object_id), message(object_id, turn)) for object_id, turn in sent], {alert(*one)["alertId"] for one in sent}
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+def test_killed_at_random_moments(address, streams, schemas, tmp_path, with_state):
+    "Every alert has one answer after exact repeats are removed, and it has the bytes of an undisturbed run."
+    name = "state" if with_state else "alone"
+    messages, numbers = a_night(ALERTS)
+    produce(address, f"sent-{name}", messages)
+    (tmp_path / "kafka.txt").write_text("session.timeout.ms=6000\nheartbeat.interval.ms=500\nlog_level=0\n")
+    common = dict(run="synthetic", brokers=address, topic=f"sent-{name}", schemas=str(schemas), kafka=str(tmp_path / "kafka.txt"),
+                  stop_at_end=True, batch=max(50, ALERTS // 40))  # fmt: skip
+
+    def options(which):
+        files = {"state": str(tmp_path / f"{which}.sqlite")} if with_state else {}
+        return common | {"answers": f"{which}-{name}", "group": which, "log": str(tmp_path / f"{which}.log")} | files
+
+    assert streams.wait(streams.start(**options("calm"))) == 0, (tmp_path / "calm.log").read_text()
+    moments, killed = random.Random(with_state), 0
+    for k in range(KILLS):
+        number = streams.start(**options("killed"))
+        wait_for_answers(address, f"killed-{name}", (k + moments.random()) * len(messages) / KILLS)
+        time.sleep(moments.random() * 0.1)
+        os.kill(number, signal.SIGKILL)
+        killed += streams.wait(number) == -signal.SIGKILL
+    assert streams.wait(streams.start(**options("killed"))) == 0, (tmp_path / "killed.log").read_text()
+    undisturbed, disturbed = answers(address, f"calm-{name}"), answers(address, f"killed-{name}")
+    repeats = len(consume(address, f"killed-{name}")) - len(disturbed)
+    print(f"{name}: {len(messages):,} messages, {len(numbers):,} alerts, killed {killed} times of {KILLS}, {repeats:,} answers repeated")
+    assert set(undisturbed) == set(disturbed) == numbers
+    assert all(len(found) == 1 for found in disturbed.values()), "one answer for each alert"
+    assert disturbed == undisturbed, "bit for bit"
+    assert killed > KILLS // 3
+
+
+def test_the_answers_are_messages_of_the_desc(address, streams, schemas, tmp_path):
+    produce(address, "night", [(str(k), message(k, 1)) for k in range(1, 9)])
+    options = dict(run="synthetic", brokers=address, topic="night", schemas=str(schemas), stop_at_end=True, log=str(tmp_path / "log"))
+    for form in ("avro", "json"):
+        assert streams.wait(streams.start(**options, answers=form, group=form, format=form)) == 0, (tmp_path / "log").read_text()
+    records = [fastavro.schemaless_reader(io.BytesIO(one.value()), BROKER_CLASSIFICATION) for one in consume(address, "avro")]
+    texts = {json.loads(one.value())["alertId"]: json.loads(one.value()) for one in consume(address, "json")}
+    assert len(records) == len(texts) == 8
+    for record in records:
+        assert sum(entry["probability"] for entry in record["classifications"]) == pytest.approx(1, abs=1e-6)
+        assert [entry["classId"] for entry in record["classifications"]][-1] == 200
+        assert record["classifications"] == texts[record["alertId"]]["classifications"]
+        assert record["diaSourceId"] == record["alertId"] and record["elasticcPublishTimestamp"].year >= 2026
+
+
+def test_a_broker_that_is_away_for_a_while_loses_nothing(streams, schemas, tmp_path):
+    process, address = started("broker")
+    produce(address, "sent", [(str(k), message(k, 2)) for k in range(1, 400)])
+    options = dict(run="synthetic", brokers=address, topic="sent", answers="found", schemas=str(schemas), batch=20, stop_at_end=True)
+    number = streams.start(**options, state=str(tmp_path / "state.sqlite"), log=str(tmp_path / "log"))
+    time.sleep(0.7)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(3)
+    process.send_signal(signal.SIGCONT)
+    assert streams.wait(number) == 0, (tmp_path / "log").read_text()
+    assert all(len(found) == 1 for found in answers(address, "found").values()) and len(answers(address, "found")) == 399
+    process.stdin.close()
+    process.wait(10)
+
+
+def test_what_is_missing_is_one_line(address, schemas):
+    def command(*options):
+        call = [sys.executable, "-c", "from elasticc_hc.cli import main; main()", "stream", "synthetic", *options]
+        return subprocess.run(call, capture_output=True, text=True, timeout=WAIT)
+
+    done = command("--brokers", address, "--topic", "nothing-here", "--answers", "out", "--schemas", str(schemas))
+    assert done.returncode == 1 and "topic nothing-here: not on this broker" in done.stderr and "Traceback" not in done.stderr
+    done = command("--brokers", "127.0.0.1:1", "--topic", "nothing-here", "--answers", "out")
+    assert done.returncode == 1 and "no answer from the Kafka broker" in done.stderr and "Traceback" not in done.stderr
+
+
+# --- without a broker ---
+
+
+@pytest.fixture(scope="module")
+def server(schemas):
+    return AlertClassifier("synthetic", schemas)
+
+
+def named(messages: list[bytes]) -> list[tuple[str, bytes]]:
+    return [(f"alerts[0] offset {k}", data) for k, data in enumerate(messages)]
+
+
+def poisoned() -> dict[str, bytes | None]:
+    "Messages that are refused, by a part of the reason."
+    whole, other = message(3, 2), made.elasticc_alert(5, 9.0)
+    many = made.elasticc_alert(4, 9.0)
+    many["prvDiaForcedSources"] = [made._elasticc_source(4, k * 1e-4) for k in range(100_000)]
+    untimed, ahead, nameless, numberless = (json.loads(json.dumps(other)) for _ in range(4))
+    untimed["diaSource"]["midPointTai"] = float("nan")
+    ahead["diaSource"]["midPointTai"] = 1e12
+    nameless["diaSource"]["filterName"] = "Q"
+    numberless["alertId"] = 0
+    huge = json.loads(json.dumps(other))
+    huge["diaSource"]["psFlux"] = 1e200
+    return {
+        "cannot be decoded (EOFError": whole[:-30],
+        "bytes are left over": whole + b"\0\0",
+        "50,000,000 bytes, more than 16,000,000": bytes(50_000_000),
+        "observations, more than 16,384": made.encode(SCHEMA, many),
+        "no schema number 1234": made.wire(1234, b"\2\2"),
+        "truncated": b"\0\0\1",
+        "it is empty": None,
+        "no alert of a known format": b'{"a": 1}',
+        "JSONDecodeError": b'{"a": ',
+        "a record is needed": b"[3]",
+        "several alerts in one message": json.dumps([made.elasticc_alert(6, 1.0), made.elasticc_alert(6, 2.0)]).encode(),
+        "a measurement without a time": made.encode(SCHEMA, untimed),
+        "not a modified Julian date": made.encode(SCHEMA, ahead),
+        "no known passband": made.encode(SCHEMA, nameless),
+        "no identifier of the alert": made.encode(SCHEMA, numberless),
+        "FLUXCAL is not finite": json.dumps(huge).encode(),
+    }
+
+
+def test_poisoned_messages_are_refused_by_name_and_the_others_answered(server):
+    good = [message(k, 2) for k in range(10, 14)]
+    alone = server.answer(named(good)).probabilities
+    bad = poisoned()
+    mixed = named([good[0], *bad.values(), *good[1:]])
+    found = server.answer(mixed)
+    assert np.array_equal(found.probabilities, alone)
+    assert len(found.refused) == len(bad)
+    for (name, _), reason in zip(mixed[1 : 1 + len(bad)], bad, strict=True):
+        said = found.refused[name]
+        assert reason in said and "\n" not in said and "0x" not in said, (reason, said)
+
+
+def test_an_alert_with_nan_everywhere_is_declined(server):
+    empty = made.elasticc_alert(7, 5.0, earlier=2)
+    for source in (empty["diaSource"], *empty["prvDiaSources"]):
+        source["psFlux"] = source["psFluxErr"] = float("nan")
+    empty["diaObject"] |= {name: float("nan") for name in empty["diaObject"] if name != "diaObjectId"}
+    found = server.answer(named([made.encode(SCHEMA, empty), message(8, 1)]))
+    assert found.kinds.tolist() == ["declined", "new"] and not found.refused
+
+
+def test_random_bytes_never_stop_the_stream(server):
+    whole, draw = message(3, 2), np.random.default_rng(0)
+    spoiled = []
+    for _ in range(100):
+        data = bytearray(whole)
+        for place in draw.integers(0, len(data), 3):
+            data[place] = draw.integers(256)
+        spoiled.append(bytes(data[: draw.integers(1, len(data) + 1)]))
+    found = server.answer(named([*spoiled, whole]))
+    assert len(found.header) + len(found.refused) + found.solar_system == 101 and "alerts[0] offset 100" in found.header["file"].tolist()
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 4)), min_size=1, max_size=14), st.randoms(), st.booleans())
+def test_batches_do_not_change_the_bits(sent, shuffle, with_state):
+    "Any order, repetition and division into batches, alone and with a state: the answer to an alert is the same bytes."
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "elasticc.v0_9_1.alert.avsc"
+        path.write_text(json.dumps(made.ELASTICC_SCHEMA))
+        found = []
+        for which in ("whole", "cut"):
+            server = AlertClassifier(classifier(), path, Path(folder) / f"{which}.sqlite" if with_state else None)
+            cuts = [0, len(sent)] if which == "whole" else sorted({0, len(sent), *shuffle.choices(range(len(sent)), k=3)})
+            found.append(all_answers(server, sent, cuts))
+        assert found[0] == found[1] and set(found[0]) == {alert(*one)["alertId"] for one in sent}
+
+
+def classifier(found=[]):  # noqa: B006
+    "The packaged classifier, loaded once."
+    found or found.append(HierarchicalClassifier.from_pretrained("synthetic"))
+    return found[0]
+
+
+def all_answers(server: AlertClassifier, sent: list, cuts: list[int]) -> dict[int, bytes]:
+    "The answers by alert; one that is answered twice has the same bytes."
+    from elasticc_hc.classification.state_store import REPEATED, Progress
+
+    found = {}
+    for begin, end in zip(cuts, cuts[1:], strict=False):
+        part = server.answer(named([message(*one) for one in sent[begin:end]]))
+        for number, row, kind in zip(part.header["alertId"], part.probabilities, part.kinds, strict=True):
+            if kind != REPEATED:
+                assert found.setdefault(number, row.tobytes()) == row.tobytes()
+        if server.store is not None:
+            server.store.commit(part.state, Progress(part.header["alertId"], "alerts", {0: end}))
+    if server.store is not None:
+        server.store.close()
+    return found
+
+
+def test_a_full_disk_stores_nothing_of_the_batch(schemas, tmp_path):
+    server = AlertClassifier(classifier(), schemas, tmp_path / "state.sqlite")
+    server.store.base.execute("PRAGMA max_page_count = 20").fetchall()
+    from elasticc_hc.classification.state_store import Progress
+
+    part = server.answer(named([message(k, 1) for k in range(1, 200)]))
+    with pytest.raises(OSError, match="state.sqlite: no room to write it"):
+        server.store.commit(part.state, Progress(part.header["alertId"], "alerts", {0: 200}))
+    assert len(server.store) == 0 and server.store.offsets("alerts") == {}
+    assert not server.store.answered(part.header["alertId"].to_numpy()).any()
+    server.store.base.execute("PRAGMA max_page_count = 100000").fetchall()
+    again = server.answer(named([message(k, 1) for k in range(1, 200)]))
+    assert np.array_equal(again.probabilities, part.probabilities)
+    server.store.commit(again.state, Progress(again.header["alertId"], "alerts", {0: 200}))
+    assert len(server.store) == 199
+
+
+def test_history_older_than_the_packet_counts(schemas, tmp_path):
+    "An alert whose packet has lost its history is answered as one with the whole history."
+    server = AlertClassifier(classifier(), schemas, tmp_path / "state.sqlite")
+    from elasticc_hc.classification.state_store import Progress
+
+    first = server.answer(named([message(1, 3)]))
+    server.store.commit(first.state, Progress(first.header["alertId"], "alerts", {0: 1}))
+    short, whole = alert(1, 4), alert(1, 4)
+    short["prvDiaSources"] = [one for one in whole["prvDiaSources"] if one["midPointTai"] > 60010.5]
+    short["prvDiaForcedSources"] = [one for one in whole["prvDiaForcedSources"] if one["midPointTai"] > 60010.5]
+    expected = AlertClassifier(classifier(), schemas)
+    with_state = server.answer(named([made.encode(SCHEMA, short)])).probabilities
+    from_short, from_whole = (expected.answer(named([made.encode(SCHEMA, one)])).probabilities for one in (short, whole))
+    assert np.abs(with_state - from_whole).max() < np.abs(from_short - from_whole).max()
+
+
+def test_a_registry_that_does_not_answer_is_asked_again(schemas):
+    from elasticc_hc.classification.stream import _answered
+
+    class Registry:
+        asked = 0
+
+        def get_schema(self, number):
+            self.asked += 1
+            if self.asked < 2:
+                raise ConnectionRefusedError("nobody there")
+            return type("Found", (), {"schema_str": json.dumps(made.RUBIN_SCHEMA)})
+
+    class Link:
+        lines = []
+
+        def tell(self, line):
+            self.lines.append(line)
+
+    class Event(threading.Event):
+        def wait(self, timeout=None):
+            return super().wait(0)
+
+    registry, link = Registry(), Link()
+    server = AlertClassifier(classifier(), registry)
+    data = {"alerts[0] offset 0": made.wire(1000, made.encode(made.RUBIN_SCHEMA, made.rubin_alert(1, 2)))}
+    found = _answered(server, data, Event(), link)
+    assert len(found.header) == 1 and registry.asked == 2 and "nobody there" in link.lines[0]
+
+
+def test_threads_share_a_classifier(server):
+    messages = named([message(k, k % 4) for k in range(1, 40)])
+    expected, found = server.answer(messages).probabilities, {}
+
+    def work(which):
+        found[which] = server.answer(messages[which::3]).probabilities
+
+    threads = [threading.Thread(target=work, args=[which]) for which in range(3)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert all(np.array_equal(found[which], expected[which::3]) for which in range(3))
+
+
+def test_trees_do_not_depend_on_the_batch(schemas):
+    "The packaged hybrid: network and boosted trees."
+    hybrid = AlertClassifier("plasticc", schemas)
+    messages = named([message(k, k % 4) for k in range(1, 8)])
+    together = hybrid.answer(messages).probabilities
+    assert np.array_equal(np.concatenate([hybrid.answer([one]).probabilities for one in messages]), together)
+
+
+def test_loading_takes_no_half_second():
+    spans = []
+    for _ in range(3):
+        start = time.process_time()
+        HierarchicalClassifier.from_pretrained("synthetic")
+        spans.append(time.process_time() - start)
+    assert min(spans) < 0.5
+
+
+def test_metrics_name_the_reasons(server):
+    from elasticc_hc.classification.stream import Metrics
+
+    metrics = Metrics()
+    metrics.add(3, server.answer(named([message(1, 1), b"{", b"{"])))
+    line = metrics.line(7)
+    assert re.match(r"3 alerts, [\d,]+ alerts/s, lag 7, 2 refused \(2 × it cannot be decoded", line), line
+
+
+def test_limits_are_those_of_the_text():
+    assert MAX_BYTES == 16_000_000 and MAX_OBSERVATIONS == 16_384
