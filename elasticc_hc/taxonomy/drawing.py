@@ -157,7 +157,7 @@ def draw_icicle(
         if (height := (bottom - top) * room) >= fontsize:
             gap = "\n" if height >= 3 * fontsize else "  "
             number = "" if probabilities is None else f"{gap}{float(probabilities[node]):.2f}"
-            ink = "white" if np.dot(to_rgb(color), (0.299, 0.587, 0.114)) < 0.6 else "black"
+            ink = "white" if np.power(to_rgb(color), 2.2) @ [0.2126, 0.7152, 0.0722] < 0.18 else "black"
             style = {"color": ink, "va": "center", "fontsize": fontsize}
             ax.text(depths[node] + 0.05, (top + bottom) / 2, taxonomy.labels[node] + number, **style).set_clip_path(block)
     return ax
