@@ -10,6 +10,8 @@ from .classifier import HierarchicalClassifier as HierarchicalClassifier
 from .classifier import PRETRAINED as PRETRAINED
 from .classifier import Predictions as Predictions
 from .classifier import day_name as day_name
+from .object_card import CARD_SIZE as CARD_SIZE
+from .object_card import CARD_TEXT as CARD_TEXT
 from .object_card import ClassEvolution as ClassEvolution
 from .object_card import LargestChange as LargestChange
 from .object_card import area_labels as area_labels

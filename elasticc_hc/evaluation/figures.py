@@ -61,7 +61,7 @@ def sibling_blocks(
     "Neighbouring nodes of a level that share a parent."
     parents = taxonomy.parents[taxonomy.level(level)]
     edges = [0, *(np.flatnonzero(np.diff(parents)) + 1).tolist(), len(parents)]
-    return [(taxonomy.nodes[parents[a]], a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [(taxonomy.labels[parents[a]], a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
 # %% ../../nbs/10_evaluation/03_figures.ipynb #cell-014
 def confusion_colors(

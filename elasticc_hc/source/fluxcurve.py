@@ -207,8 +207,8 @@ def _finish_axes(
     if mag:
         ax.set(ylabel="AB magnitude", ylim=_magnitude_limits(shown))
         if has_magnitude(shown)[1].any():
-            ax.annotate(f"arrows: {LIMIT_SIGMA}σ upper limits", (1, 0), (-4, 4), "axes fraction", textcoords="offset points", ha="right",
-                        fontsize=8, color="0.35", zorder=5)  # fmt: skip
+            ax.annotate(f"arrows: {LIMIT_SIGMA}σ upper limits", (1, 1), (-4, -4), "axes fraction", textcoords="offset points", ha="right",
+                        va="top", fontsize=8, color="0.35", zorder=5)  # fmt: skip
     else:
         ax.axhline(0, color="0.8", lw=0.8, zorder=0)
         ax.set(ylabel="difference flux (nJy)", ylim=_limits(shown.FLUXCAL * NJY_PER_FLUXCAL))
