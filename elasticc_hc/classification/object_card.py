@@ -167,7 +167,7 @@ def _name_areas(ax, legend: bool, names: list[str], edges: np.ndarray, height: n
 
     if legend:
         ax.legend(*(items[::-1] for items in ax.get_legend_handles_labels()), fontsize=7.5, frameon=False, loc="center left",
-                  bbox_to_anchor=(1.08, 0.5), handlelength=1, labelspacing=0.3)  # fmt: skip
+                  bbox_to_anchor=(1.01, 0.5), handlelength=1, labelspacing=0.3)  # fmt: skip
         return
     style = {"ha": "center", "va": "center", "fontsize": 8, "path_effects": [withStroke(linewidth=2.5, foreground="white")]}
     for i, *place in area_labels(edges, height):

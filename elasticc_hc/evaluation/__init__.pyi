@@ -59,6 +59,7 @@ from .by_property import plot_by_redshift as plot_by_redshift
 from .by_property import plot_groups as plot_groups
 from .by_property import redshift_bins as redshift_bins
 from .by_property import scores_of_groups as scores_of_groups
+from .curves import LINE_LUMINANCE as LINE_LUMINANCE
 from .curves import MIN_FALSE_POSITIVES as MIN_FALSE_POSITIVES
 from .curves import ROC_STYLES as ROC_STYLES
 from .curves import Ranking as Ranking

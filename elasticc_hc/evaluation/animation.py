@@ -65,7 +65,7 @@ def draw_header(
 
 def _strip_axes(figure: Figure) -> Axes:
     "Axes of the average by day, below the header at the right."
-    return axes_in_inches(figure, FRAME_WIDTH - MARGIN - STRIP_WIDTH + 0.4, 0.5, STRIP_WIDTH - 0.4, FRAME_HEIGHT - HEADER_HEIGHT - 0.5)
+    return axes_in_inches(figure, FRAME_WIDTH - MARGIN - STRIP_WIDTH + 0.4, 0.55, STRIP_WIDTH - 0.4, FRAME_HEIGHT - HEADER_HEIGHT - 0.55)
 
 # %% ../../nbs/10_evaluation/09_animation.ipynb #cell-009
 def _matrix_position(
