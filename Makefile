@@ -13,7 +13,7 @@ PACKAGING := setup.py settings.ini pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo plasticc benchmark test slow fuzz docs outputs readme export lint lab constraints clean
+.PHONY: help demo films plasticc benchmark test slow fuzz docs outputs readme export lint lab constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,28 +36,41 @@ constraints: $(DEV) ## write constraints.txt from what .venv has
 
 # --- from files to pictures: simulated data, PLAsTiCC, or your own ---
 
+, := ,
 SYNTHETIC := demo/synthetic
 PLASTICC  := demo/plasticc
 REAL      := demo/elasticc2
 LARGE     := demo/benchmark
+FILMS     := demo/films
 TRAINING_CODE := $(wildcard $(patsubst %,elasticc_hc/%/*.py,taxonomy lightcurves augmentation loss training))
 
-# $(call split,FILES,FOLDER)   $(call train,FOLDER,TAXONOMY,OPTIONS)   $(call show,FOLDER,GIFS)
+# $(call split,FILES,FOLDER)   $(call train,FOLDER,TAXONOMY,OPTIONS)   $(call show,FOLDER,NAME OF THE DATA)
 split = $(HC) combine $(1) --out $(2)/split --test-fraction 0.3 --seed 0 --overwrite
 train = $(HC) train $(1)/split/train.parquet --out $(1)/run --taxonomy $(2) --preset default --seed 0 --overwrite $(3)
 define show
-	$(HC) evaluate $(1)/run $(1)/split/test.parquet --out $(1)/results --overwrite
-	$(HC) animate $(1)/results --out $(2) --overwrite
-	@echo "Model: $(1)/run/   Metrics, figures, report.html: $(1)/results/   Animations: $(2)/"
+	$(HC) evaluate $(1)/run $(1)/split/test.parquet --name $(2) --out $(1)/results --overwrite
+	$(HC) animate $(1)/results --out $(1)/gif --overwrite
+	@echo "Model: $(1)/run/   Metrics, figures, report.html: $(1)/results/   Animations: $(1)/gif/"
 endef
 
 ifeq ($(DATA),)
-demo: $(SYNTHETIC)/trained ## simulate 32 models, convert, train, evaluate, write gif/; DATA=folder: your converted files instead
-	$(call show,$(SYNTHETIC),gif)
+demo: $(SYNTHETIC)/trained ## simulate 32 models, convert, train, evaluate, animate, in demo/synthetic/; DATA=folder: your converted files instead
+	$(call show,$(SYNTHETIC),"simulated$(,) seed 0$(,) test side")
 else
 demo: $(REAL)/trained
-	$(call show,$(REAL),$(REAL)/gif)
+	$(call show,$(REAL),"$(DATA)$(,) test side")
 endif
+
+# The films of the README: new objects, as many of each leaf, that neither trained nor tested the packaged classifier.
+films: $(FILMS)/split/test.parquet ## the animations in gif/: the packaged classifier on new simulated objects, 250 of each leaf
+	$(HC) evaluate synthetic $< --name "simulated, seed 20261" --out $(FILMS)/results --draws 0 --overwrite
+	$(HC) animate $(FILMS)/results --out gif --overwrite
+
+$(FILMS)/split/test.parquet: | $(RUN)
+	@mkdir -p $(FILMS)
+	$(HC) simulate $(FILMS)/fits --per-model 150 --balance leaf --seed 20261 --jobs 2 --overwrite
+	$(HC) convert $(FILMS)/fits $(FILMS)/converted --jobs 2 --overwrite
+	$(HC) combine $(FILMS)/converted/*.parquet --out $(FILMS)/split --test-fraction 0.999 --seed 0 --overwrite
 
 $(SYNTHETIC)/trained: $(SYNTHETIC)/split/train.parquet $(TRAINING_CODE)
 	$(call train,$(SYNTHETIC),elasticc2,--epochs 50)
@@ -73,7 +86,7 @@ $(SYNTHETIC)/converted/conversion.json: | $(RUN)
 	$(HC) convert $(SYNTHETIC)/fits $(SYNTHETIC)/converted --jobs 2 --overwrite
 
 plasticc: $(PLASTICC)/trained ## the same with the training set of PLAsTiCC (80 MB, fetched once)
-	$(call show,$(PLASTICC),$(PLASTICC)/gif)
+	$(call show,$(PLASTICC),"PLAsTiCC$(,) test side")
 
 $(PLASTICC)/trained: $(PLASTICC)/split/train.parquet $(TRAINING_CODE)
 	$(call train,$(PLASTICC),plasticc)

@@ -415,7 +415,8 @@ def test_films(predictions, tmp_path):
     assert plt.get_fignums() == open_figures
     assert calls == [(k, 12) for k in range(1, 13)]
     names = {f"{level}_{kind}" for level in LEVELS for kind in ("cf", "roc")}
-    assert {path.name for path in (tmp_path / "one").iterdir()} == {path.stem for path in gifs} == names
+    assert {path.name for path in (tmp_path / "one").iterdir()} - {"films.json"} == {path.stem for path in gifs} == names
+    assert (tmp_path / "one/films.json").read_bytes() == (tmp_path / "two/films.json").read_bytes()
     for name in names:
         files = sorted(path.name for path in (tmp_path / "one" / name).iterdir() if path.suffix in (".png", ".gif"))
         assert files == ["day_0001.png", "day_1024.png", f"{name}.gif"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elasticc_hc.lightcurves.lightcurves import BANDS, LightCurves
-from elasticc_hc.source.fluxcurve import fold_phases, periodogram
+from elasticc_hc.source.fluxcurve import AFTER_DAYS, BEFORE_DAYS, fold_phases, has_magnitude, periodogram, plot_flux
 from elasticc_hc.source.source import LSSTSource
 
 SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"
@@ -47,6 +47,37 @@ def test_every_class_is_drawn_in_every_way(row):
         plt.close(ax.figure)
     assert len(source.to_timeseries()) == len(source)
     assert source._repr_html_().count("<tr>") >= 7
+
+
+@pytest.mark.parametrize("row", range(0, len(WHOLE), 16))
+def test_the_window_is_the_event_and_the_bars_are_short(row):
+    import matplotlib.pyplot as plt
+
+    source = LSSTSource(WHOLE[row])
+    days, seen = source.curves.days, source.curves.days[source.curves.detected]
+    low, high = plot_flux(source.curves).get_xlim()
+    margin = 0.03 * (high - low) + 0.5
+    assert -BEFORE_DAYS - margin <= low <= seen[0] and seen[-1] <= high <= seen[-1] + AFTER_DAYS + margin
+    low, high = plot_flux(source.curves, whole=True).get_xlim()
+    assert low <= days[0] and days[-1] <= high
+    ax = plot_flux(source.curves, mag=True)
+    faint, bright = ax.get_ylim()
+    bars = [np.abs(np.diff(np.array(s)[:, 1])) for c in ax.collections if hasattr(c, "get_segments") for s in c.get_segments()]
+    assert bright < faint < 32 and not bars or max(map(max, bars)) < 6
+    plt.close("all")
+
+
+@given(st.lists(st.tuples(st.floats(-100, 100, width=32), st.floats(0.125, 50, width=32), st.booleans()), min_size=1, max_size=30))
+@settings(deadline=None)
+def test_an_observation_has_a_magnitude_or_a_limit_or_neither(points):
+    flux, error, detected = (np.array(column) for column in zip(*points, strict=True))
+    n = len(flux)
+    curves = LightCurves(WHOLE.header.iloc[:1], np.array([0, n]), 60000 + np.arange(n, dtype=float), np.zeros(n, np.int8),
+                         np.where(detected, 4096, 0).astype(np.int32), flux.astype(np.float32), error.astype(np.float32))  # fmt: skip
+    measured, limited = has_magnitude(curves)
+    assert not (measured & limited).any() and (curves.FLUXCAL[measured] > 0).all()
+    assert (np.abs(curves.FLUXCAL[limited]) < 3 * curves.FLUXCALERR[limited]).all() and not (limited & detected).any()
+    assert ((curves.FLUXCAL <= 0) | detected)[~measured & ~limited].all()
 
 
 def test_one_point_and_none():

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import json
 import re
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from elasticc_hc.taxonomy.drawing import block_edges
+from elasticc_hc.taxonomy.drawing import block_edges, tree_colors
 from elasticc_hc.taxonomy.taxonomy import LEVELS, Taxonomy
 
 SHIPPED = ("elasticc2", "plasticc")
@@ -108,6 +110,25 @@ def test_dict_and_yaml_come_back(tmp_path_factory, state):
     again = Taxonomy.from_yaml(path)
     assert again.to_dict() == taxonomy.to_dict() == Taxonomy.from_dict(taxonomy.to_dict()).to_dict()
     assert again.nodes == taxonomy.nodes and np.array_equal(again.parents, taxonomy.parents)
+
+
+@settings(deadline=None, max_examples=30)
+@given(trees())
+def test_nodes_without_a_colour_receive_one(state):
+    """Siblings differ, in lightness too if they are neighbours; a colour that is given stays; the dictionary comes back."""
+    for node in state["nodes"]:
+        node.pop("color", None)
+    state["nodes"][-1]["color"] = "#123456"
+    taxonomy = Taxonomy.from_dict(state)
+    assert taxonomy.colors[taxonomy.index(str(state["nodes"][-1]["name"]))] == "#123456"
+    assert all(re.fullmatch("#[0-9A-F]{6}", color) for color in taxonomy.colors)
+    assert Taxonomy.from_dict(taxonomy.to_dict()).colors == taxonomy.colors
+    plain = tree_colors(taxonomy.parents)
+    for parent in set(taxonomy.parents) - {-1}:
+        children = np.flatnonzero(taxonomy.parents == parent)
+        grey = np.array([to_rgb(plain[child]) for child in children]) @ [0.299, 0.587, 0.114]
+        assert all(plain[one] != plain[next_one] for one, next_one in itertools.pairwise(children))
+        assert len(children) > 5 or (np.abs(np.diff(grey)) > 0.02).all()
 
 
 # --- the trees that come with the package ---

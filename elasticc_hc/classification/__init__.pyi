@@ -23,6 +23,8 @@ from .kafka import KafkaLink as KafkaLink
 from .kafka import SECONDS as SECONDS
 from .kafka import read_settings as read_settings
 from .kafka import stop_on_signal as stop_on_signal
+from .object_card import CARD_SIZE as CARD_SIZE
+from .object_card import CARD_TEXT as CARD_TEXT
 from .object_card import ClassEvolution as ClassEvolution
 from .object_card import LargestChange as LargestChange
 from .object_card import area_labels as area_labels

@@ -334,13 +334,14 @@ def evaluate(
     days: Days = None,
     prior: Prior = None,
     draws: Annotated[int, typer.Option(help="Bootstrap draws for the intervals; 0: none.", min=0)] = 200,
+    name: Annotated[str, typer.Option(help="Name of the data set, in report and animations.")] = "",
     overwrite: Overwrite = False,
 ):
     "Classify the test objects; write predictions, metrics, figures, object cards and report.html."
     from elasticc_hc.evaluation.metrics import summary_table
 
     table = elasticc_hc.evaluate(run, data, out, compare=compare or (), published=published, days=days, prior=_prior(prior),
-                                 draws=draws, overwrite=overwrite, command=command_line())  # fmt: skip
+                                 draws=draws, name=name, overwrite=overwrite, command=command_line())  # fmt: skip
     print(summary_table(table).round(3).to_string())
     print(f"predictions, metrics and figures in {out}; open {out / 'report.html'}")
 
@@ -350,13 +351,14 @@ def animate(
     results: Annotated[Path, typer.Argument(help="Folder that evaluate wrote.")],
     out: Out,
     snid: Annotated[str, typer.Option("--object", help="SNID: animate only this object.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the data set, in every frame; that of the evaluation by default.")] = "",
     level: Annotated[str, typer.Option(help="Probabilities of --object: root, level2 or leaf.")] = "leaf",
     days: Annotated[list[float] | None, typer.Option("--day", help="Frames at these days; all predicted ones by default.")] = None,
     overwrite: Overwrite = False,
 ):
     "Animate confusion matrices and ROC curves by day, or the card of one object: frames and GIFs."
     with progress_bar("drawing frames") as progress:
-        films = elasticc_hc.animate(results, out, snid=snid, level=level, days=days, overwrite=overwrite, progress=progress)
+        films = elasticc_hc.animate(results, out, snid=snid, level=level, days=days, name=name, overwrite=overwrite, progress=progress)
     print(f"{len(films)} animation{'s' * (len(films) != 1)} in {out}")
 
 

@@ -5,8 +5,10 @@
 from .animation import FRAME_DPI as FRAME_DPI
 from .animation import FRAME_HEIGHT as FRAME_HEIGHT
 from .animation import FRAME_WIDTH as FRAME_WIDTH
+from .animation import HEADER_HEIGHT as HEADER_HEIGHT
 from .animation import MARGIN as MARGIN
 from .animation import PALETTE_BITS as PALETTE_BITS
+from .animation import RECALL_TOLERANCE as RECALL_TOLERANCE
 from .animation import REPRODUCIBLE_ENCODING as REPRODUCIBLE_ENCODING
 from .animation import STRIP_WIDTH as STRIP_WIDTH
 from .animation import TITLE_HEIGHT as TITLE_HEIGHT
@@ -21,8 +23,11 @@ from .animation import code_colors as code_colors
 from .animation import color_codes as color_codes
 from .animation import common_palette as common_palette
 from .animation import confusion_frame as confusion_frame
+from .animation import draw_header as draw_header
 from .animation import figure_pixels as figure_pixels
+from .animation import film_facts as film_facts
 from .animation import frame_days as frame_days
+from .animation import recall_by_leaf as recall_by_leaf
 from .animation import reduce_colors as reduce_colors
 from .animation import roc_frame as roc_frame
 from .animation import write_animation as write_animation
@@ -35,6 +40,7 @@ from .by_day import class_change_shares as class_change_shares
 from .by_day import confident_shares as confident_shares
 from .by_day import count_class_changes as count_class_changes
 from .by_day import days_until_confident as days_until_confident
+from .by_day import findings as findings
 from .by_day import objects_by_day as objects_by_day
 from .by_day import plot_by_day as plot_by_day
 from .by_day import plot_class_by_day as plot_class_by_day
@@ -53,11 +59,14 @@ from .by_property import plot_by_redshift as plot_by_redshift
 from .by_property import plot_groups as plot_groups
 from .by_property import redshift_bins as redshift_bins
 from .by_property import scores_of_groups as scores_of_groups
+from .curves import LINE_LUMINANCE as LINE_LUMINANCE
+from .curves import MIN_FALSE_POSITIVES as MIN_FALSE_POSITIVES
 from .curves import ROC_STYLES as ROC_STYLES
 from .curves import Ranking as Ranking
 from .curves import draw_curves as draw_curves
 from .curves import family_axes as family_axes
 from .curves import line_color as line_color
+from .curves import lowest_rate as lowest_rate
 from .curves import plot_pr as plot_pr
 from .curves import plot_roc as plot_roc
 from .curves import pr_curves as pr_curves
@@ -124,6 +133,7 @@ from .report import TABLE_DAYS as TABLE_DAYS
 from .report import day_slider as day_slider
 from .report import embedded_image as embedded_image
 from .report import evaluate as evaluate
+from .report import facts_html as facts_html
 from .report import html_page as html_page
 from .report import label_problem as label_problem
 from .report import table_html as table_html

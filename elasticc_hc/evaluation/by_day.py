@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'CONFIDENCE_THRESHOLD', 'check_published_classes', 'plot_by_day', 'class_by_day', 'objects_by_day',
-           'plot_class_by_day', 'days_until_confident', 'confident_shares', 'plot_confident_shares',
+           'plot_class_by_day', 'findings', 'days_until_confident', 'confident_shares', 'plot_confident_shares',
            'count_class_changes', 'class_change_shares', 'plot_class_changes']
 
 # %% ../../nbs/10_evaluation/06_by_day.ipynb #cell-003
@@ -14,10 +14,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..classification.classifier import Predictions
+from ..classification.classifier import Predictions, day_name
 from .curves import ROC_STYLES, line_color
 from .figures import LEVEL_COLORS, day_labels, day_positions, plot_metric_by_day, set_day_ticks, sibling_blocks
-from .metrics import LEVEL_NAMES, METRIC_NAMES, has_first_alert
+from .metrics import LEVEL_NAMES, METRIC_NAMES, has_first_alert, predictions_at_day
 from ..taxonomy.taxonomy import LEVELS, Taxonomy
 
 # %% ../../nbs/10_evaluation/06_by_day.ipynb #cell-007
@@ -111,6 +111,38 @@ def plot_class_by_day(
     ax.tick_params(length=0)
     sns.despine(ax=ax, left=True, bottom=True)
     return ax
+
+# %% ../../nbs/10_evaluation/06_by_day.ipynb #f331552a
+def _leaf_findings(
+    predictions: Predictions,  # objects with a known class
+    table: pd.DataFrame,  # what `compute_metrics` returns
+) -> str:
+    "The leaves with the highest and the lowest F1 on the last day, and the commonest confusion of the lowest."
+    tree, last = predictions.taxonomy, predictions.days[-1]
+    f1 = class_by_day(table, tree, "f1")[last].dropna()
+    best, worst = f1.idxmax(), f1.idxmin()
+    one = predictions_at_day(predictions, last)
+    members = one.probabilities[one.truth == tree.index(worst), 0][:, tree.leaf_nodes]
+    said = pd.Series(np.array(tree.leaves)[members.argmax(1)]).value_counts(normalize=True).drop(worst, errors="ignore")
+    mixed = f", most often classified as {said.index[0]} ({said.iloc[0]:.0%} of its objects)" if len(said) else ""
+    return f"On the last day the best leaf is {best} (F1 {f1[best]:.2f}), the weakest {worst} (F1 {f1[worst]:.2f}){mixed}."
+
+
+def findings(
+    predictions: Predictions,  # objects with a known class
+    table: pd.DataFrame,  # what `compute_metrics` returns
+) -> str:
+    "One paragraph: accuracy and macro F1 by day, best and weakest leaf, calibration, days until a confident leaf."
+    days, first = predictions.days, predictions.first_alert
+    chosen = [day for day in (days[0], 8, 64, days[-1]) if day in days]
+    leaf = table[(table.level == "leaf") & (table.node.isin(["all", "macro"]))].pivot_table(index="day", columns="metric", values="value")
+    names = [day_name(day, first, "{:g} d") for day in dict.fromkeys(chosen)]
+    by_day = [f"{leaf.accuracy[day]:.0%} ({name})" for day, name in zip(dict.fromkeys(chosen), names, strict=True)]
+    lines = [f"The right leaf is the most probable one for {', '.join(by_day)} of the objects."]
+    lines.append(f"Macro F1 of the leaves is {leaf.f1[days[0]]:.2f} at first and {leaf.f1[days[-1]]:.2f} on the last day.")
+    lines.append(_leaf_findings(predictions, table))
+    lines.append(f"The expected calibration error of the leaves is {leaf.ece[days[-1]]:.3f} on the last day.")
+    return " ".join(lines)
 
 # %% ../../nbs/10_evaluation/06_by_day.ipynb #cell-007x
 CONFIDENCE_THRESHOLD = 0.75

@@ -61,7 +61,7 @@ def sibling_blocks(
     "Neighbouring nodes of a level that share a parent."
     parents = taxonomy.parents[taxonomy.level(level)]
     edges = [0, *(np.flatnonzero(np.diff(parents)) + 1).tolist(), len(parents)]
-    return [(taxonomy.nodes[parents[a]], a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [(taxonomy.labels[parents[a]], a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
 # %% ../../nbs/10_evaluation/03_figures.ipynb #cell-014
 def confusion_colors(
@@ -104,7 +104,8 @@ def _write_parents(
     widths, size = widths * shrink, size * shrink
     middles = [(first + end) / 2 - 0.5 for _, first, end in families]
     gaps = (widths[1:] + widths[:-1]) / 2 + size / cell
-    for (name, _, _), x in zip(families, separate_positions(middles, gaps, widths[0] / 2 - 0.5), strict=True):
+    ends = widths[0] / 2 - 0.5, families[-1][2] - 0.5 - widths[-1] / 2
+    for (name, _, _), x in zip(families, separate_positions(middles, gaps, *ends), strict=True):
         ax.annotate(name, (x, -0.5), (0, 2), textcoords="offset points", size=size, color="0.35", ha="center")
 
 # %% ../../nbs/10_evaluation/03_figures.ipynb #cell-017

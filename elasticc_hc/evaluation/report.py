@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PAGE_STYLE', 'PAGE_SCRIPT', 'SLIDER_FIGURES', 'TABLE_DAYS', 'EXTREMES_NOTE', 'REPORT_FIGURES', 'embedded_image',
-           'Html', 'SortedText', 'table_html', 'day_slider', 'html_page', 'label_problem', 'write_report',
+           'Html', 'SortedText', 'table_html', 'day_slider', 'html_page', 'label_problem', 'facts_html', 'write_report',
            'write_evaluation', 'evaluate']
 
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-003
@@ -27,6 +27,7 @@ from elasticc_hc.evaluation.by_day import (
     class_by_day,
     class_change_shares,
     confident_shares,
+    findings,
     objects_by_day,
     plot_by_day,
     plot_class_by_day,
@@ -109,7 +110,8 @@ def day_slider(
         shown = {index: embedded_image(path, f"{title}, {names[index]}") for index, path in drawn if path.is_file()}
         pictures = "".join(f'<figure data-index="{index}">{image}</figure>' for index, image in shown.items())
         if pictures:
-            views.append(f'<div class="view"><h3>{escape(title)}</h3>{pictures}</div>')
+            wide = max(Image.open(path).width / Image.open(path).height for _, path in drawn if path.is_file()) > 1.35
+            views.append(f'<div class="view{" broad" if wide else ""}"><h3>{escape(title)}</h3>{pictures}</div>')
     label = f'<label><output id="day">{names[-1]}</output></label>'
     control = f'<input id="slider" type="range" min="0" max="{len(days) - 1}" value="{len(days) - 1}" aria-label="day">'
     return f"<div class=\"days\" data-days='{json.dumps(names)}'>{label}{control}</div><div class='views'>{''.join(views)}</div>"
@@ -127,10 +129,12 @@ td:first-child,th:first-child{text-align:left}
 th button{font:inherit;font-weight:600;background:none;border:0;padding:0;cursor:pointer}
 th[aria-sort=ascending] button::after{content:" ↑"}th[aria-sort=descending] button::after{content:" ↓"}
 .days{position:sticky;top:0;background:#fff;padding:.5rem 0;z-index:1}.days input{width:100%}
-.views{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,430px),1fr));gap:1rem}
+.views{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,500px),1fr));gap:1rem}.broad{grid-column:1/-1}
 .view figure{display:none}.view figure.now{display:block}
-.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(320px,1fr));gap:1rem}.cards figure:target{outline:2px solid #08519c}
-.note{color:#555}
+.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,500px),1fr));gap:1rem}
+.cards figure{overflow-x:auto}.cards img{width:100%;min-width:500px}.cards figure:target{outline:2px solid #08519c}
+.note{color:#555}.findings{max-width:46rem}
+.facts th{font-weight:600;text-align:left;padding-left:0}.facts td{text-align:left;overflow-wrap:anywhere}
 """  # fmt: skip
 PAGE_SCRIPT = """
 for (const head of document.querySelectorAll('th button')) head.addEventListener('click', () => {
@@ -305,12 +309,24 @@ def _cards_html(
     return f'<p class="note">{EXTREMES_NOTE}</p>{table_html(shown)}<div class="cards">{cards}</div>'
 
 
-def _provenance_html(
-    made: Mapping,  # what `provenance` returns
+def _flat_rows(
+    value: object,  # nested mappings and lists, as in JSON
+    name: str = "",  # of the value
+) -> list[tuple[str, str]]:
+    "Names and values of the innermost entries; a list of files is named after its files."
+    if isinstance(value, Mapping):
+        return [row for key, inner in value.items() for row in _flat_rows(inner, f"{name}: {key}" if name else str(key))]
+    if isinstance(value, list) and all(isinstance(inner, Mapping) and "name" in inner for inner in value):
+        return [row for inner in value for row in _flat_rows({k: v for k, v in inner.items() if k != "name"}, f"{name}: {inner['name']}")]
+    return [(name, "–" if value is None else value if isinstance(value, str) else json.dumps(value))]
+
+
+def facts_html(
+    facts: Mapping,  # may be nested
 ) -> str:
-    "The provenance as a table of two columns."
-    rows = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in made.items()]
-    return table_html(pd.DataFrame(rows, columns=["what", "value"]))
+    "Names and values as a table of two columns, one row per value."
+    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(text)}</td></tr>' for name, text in _flat_rows(facts))
+    return f'<div class="wide"><table class="facts">{rows}</table></div>'
 
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-019
 def write_report(
@@ -326,7 +342,9 @@ def write_report(
     days, first = predictions.days, predictions.first_alert
     summary.insert(0, "day", pd.Series([SortedText(day_name(day, first), day) for day in days], summary.index, dtype=object))
     tree, n = predictions.taxonomy, len(predictions)
-    intro = f'<p class="note">{n:,} test objects of {len(np.unique(predictions.truth))} classes, tree {tree.name}; macro averages.</p>'
+    facts = {"data": made.get("name", "not named"), "objects": f"{n:,} of {len(np.unique(predictions.truth))} classes, tree {tree.name}"}
+    facts |= {"date": made.get("date", "not recorded"), "run": made.get("run", "not recorded")}
+    intro = f'{facts_html(facts)}<p class="findings">{escape(findings(predictions, table))}</p><p class="note">Macro averages:</p>'
     figures = "".join(
         f"<h3>{title}</h3>{embedded_image(folder / name, title)}" for title, name in REPORT_FIGURES.items() if (folder / name).is_file()
     )
@@ -339,9 +357,9 @@ def write_report(
     if objects is not None:
         sections["Worst and best objects"] = _cards_html(objects, folder)
     if made:
-        sections["Provenance"] = _provenance_html(made)
+        sections["Provenance"] = facts_html(made)
     with atomic_write(folder / "report.html") as partial:
-        partial.write_text(html_page(f"elasticc_hc: results with the tree {tree.name}", sections), encoding="utf-8")
+        partial.write_text(html_page(f"elasticc_hc: {made.get('name', 'results')}, {n:,} objects", sections), encoding="utf-8")
 
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-021
 def write_evaluation(
@@ -389,6 +407,7 @@ def evaluate(
     prior: str | Mapping[str, float] | None = None,  # a name of `prior_names`, or rates at nodes that cover every leaf once
     draws: int = 200,  # bootstrap draws for the intervals; 0: none
     overwrite: bool = False,  # replace the files of an earlier evaluation
+    name: str = "",  # of the data set, in report and animations; folder and file of `data` by default
     command: str | None = None,  # command line for the provenance
 ) -> pd.DataFrame:  # what `compute_metrics` returns
     "Classify, score and draw; ValueError if the labels do not allow metrics, after the predictions are written."
@@ -400,7 +419,7 @@ def evaluate(
         else:
             runs = {str(other): HierarchicalClassifier.load(other) for other in compare}
             others = {name: other.predict(curves, days or DAYS, prior, first_alert=True) for name, other in runs.items()}
-            made = provenance(HierarchicalClassifier.run_folder(run), data, command, draws)
+            made = provenance(HierarchicalClassifier.run_folder(run), data, command, draws, name)
             table = write_evaluation(predictions, folder, curves, classifier, others, made, published, draws=draws)
     if problem:
         raise ValueError(f"{data}: {problem}: no metrics; the predictions are in {Path(out) / 'predictions.parquet'}")

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
@@ -62,12 +63,14 @@ def provenance(
     test: str | Path,  # Parquet file of the test objects
     command: str,  # that made the results
     draws: int,  # bootstrap draws
+    name: str = "",  # of the data set, for figures and report; folder and file of `test` by default
 ) -> dict:
-    "Versions, seeds, fingerprints and the command."
+    "Name of the data, date, versions, seeds, fingerprints and the command."
     description = json.loads((Path(run) / "checkpoint.json").read_text(encoding="utf-8"))
     files = [file_fingerprint(Path(run) / name) for name in ("checkpoint.json", "model.safetensors")]
     return {
-        "format": PROVENANCE_FORMAT, "command": command, "run": str(run), "test": str(test),
+        "format": PROVENANCE_FORMAT, "name": name or "/".join(Path(test).parts[-2:]), "date": date.today().isoformat(),
+        "command": command, "run": str(run), "test": str(test),
         "data": file_fingerprint(test), "weights": files,
         "seeds": {"training": description.get("options", {}).get("seed"), "bootstrap": 0}, "bootstrap draws": draws,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in RECORDED_PACKAGES},

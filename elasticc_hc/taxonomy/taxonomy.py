@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 import yaml
 from fastcore.basics import patch
+from matplotlib.colors import is_color_like, to_hex
 
-from .drawing import draw_icicle, draw_tree, tree_html
+from .drawing import draw_icicle, draw_tree, tree_colors, tree_html
 
 # %% ../../nbs/02_taxonomy/02_taxonomy.ipynb #cell-006
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Node:
     name: str
     parent: str | None  # None for the root
     label: str  # short name, for axes
-    color: str  # hexadecimal
+    color: str = ""  # hexadecimal; from the place in the tree by default, see `tree_colors`
     class_id: int | None = None  # number in the DESC taxonomy of ELAsTiCC
     models: tuple[str, ...] = ()  # leaf: names of the simulated models (`ELASTICC_class`)
     gentypes: tuple[int, ...] = ()  # leaf: SNANA GENTYPE of these models
@@ -45,7 +46,7 @@ def node_from_dict(
     unknown = set(entry) - {field.name for field in fields(Node)}
     if unknown:
         raise ValueError(f"node {entry['name']}: unknown entry {', '.join(sorted(unknown))}")
-    entry = {"label": entry["name"], "color": "#777777"} | entry
+    entry = {"label": entry["name"]} | entry
     return Node(**{field: _entry_value(entry["name"], field, value) for field, value in entry.items()})
 
 
@@ -66,7 +67,9 @@ def _entry_value(name: object, field: str, value: object) -> object:
         return value
     if not isinstance(value, str | int) or value == "":
         raise ValueError(f"node {name}: {field} is {value!r}, not a name")
-    return str(value)
+    if field == "color" and not is_color_like(value):
+        raise ValueError(f"node {name}: color is {value!r}; give a hexadecimal colour such as '#0173B2'")
+    return to_hex(value).upper() if field == "color" else str(value)
 
 # %% ../../nbs/02_taxonomy/02_taxonomy.ipynb #cell-010
 RESERVED_NAMES = ("SNID", "MJD", "day", "truth", "class", "probability")  # columns of predictions
@@ -183,6 +186,8 @@ class Taxonomy(TreeGroups):
         root = next(node.name for node in nodes if node.parent is None)
         self.name, self.entries = name, tuple(by_name[n] for n in nx.dfs_preorder_nodes(self.tree, root))
         self.nodes = tuple(node.name for node in self.entries)
+        shades = zip(self.entries, tree_colors(self.parents), strict=True)
+        self.entries = tuple(node if node.color else replace(node, color=color) for node, color in shades)
         self.labels = tuple(node.label for node in self.entries)
         self.colors = tuple(node.color for node in self.entries)
         self.class_ids = tuple(node.class_id for node in self.entries)
