@@ -28,7 +28,7 @@ import torch
 
 from elasticc_hc.classification.classifier import HierarchicalClassifier, Predictions
 from elasticc_hc.classification.prediction_sets import conformal_sets, coverage, fit_thresholds
-from elasticc_hc.classification.runs import concatenate_predictions, load_folds, out_of_fold
+from elasticc_hc.classification.runs import concatenate_predictions, load_folds, out_of_fold, save_calibration
 from elasticc_hc.conversion.train_test_split import split_value
 from elasticc_hc.evaluation.metrics import compute_metrics
 from elasticc_hc.lightcurves.lightcurves import LightCurves
@@ -100,7 +100,7 @@ def main() -> None:
     promised = out_of_fold(folds) if folds else crossed(classifier, held_out)
     ways = [classifier, *(classifier.calibrate(held_out, offset_penalty=penalty, others=folds) for penalty in (None, 1.0))]
     if options.save_calibration:
-        ways[-1].estimate_class_prior(curves).save_calibration(options.run)
+        save_calibration(ways[-1].estimate_class_prior(curves), options.run)
     test = parquet(options.test)
     predictions = [way.predict(test) for way in ways]
     tables, after = [values(each) for each in predictions], predictions[-1]

@@ -90,6 +90,7 @@ from .runs import held_out_split as held_out_split
 from .runs import load_folds as load_folds
 from .runs import out_of_fold as out_of_fold
 from .runs import predict as predict
+from .runs import save_calibration as save_calibration
 from .runs import train as train
 from .state import Advance as Advance
 from .state import BLOCK_LENGTHS as BLOCK_LENGTHS

@@ -30,7 +30,7 @@ from ..loss.loss import node_counts, node_probabilities
 from ..taxonomy.taxonomy import Taxonomy
 from ..training.dataset import DAYS, LightCurveDataset, Preprocessing, batch_loader, first_alerts, known_leaves
 from ..training.dataset import positions_at_days, reached_days
-from ..training.model import Network, load_checkpoint, logits_at, predict_logits, update_checkpoint
+from ..training.model import Network, load_checkpoint, logits_at, predict_logits
 from ..training.options import Options, update_options
 from ..training.trees import BoostedTrees, feature_table, load_trees
 
@@ -447,15 +447,3 @@ def estimate_class_prior(
     "The same classifier with the class mix that its probabilities assume."
     truth = known_leaves(curves, self.taxonomy)
     return replace(self, class_prior=prior_from_counts(node_counts(truth[truth >= 0], self.taxonomy), self.taxonomy, gamma))
-
-# %% ../../nbs/09_classification/02_classifier.ipynb #cell-028
-@patch
-def save_calibration(
-    self: HierarchicalClassifier,
-    folder: str | Path,  # of the checkpoint that this classifier was loaded from
-) -> None:
-    "Write calibration and class mix into the checkpoint's description, completely or not at all."
-    part = {} if self.calibration is None else self.calibration.to_dict()
-    if self.class_prior is not None:
-        part["class_prior"] = dict(zip(self.taxonomy.leaves, self.class_prior.tolist(), strict=True))
-    update_checkpoint(folder, calibration=part)

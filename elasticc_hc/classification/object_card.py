@@ -310,6 +310,7 @@ def object_card_figure(
     for ax in (upper, lower, *upper.child_axes):
         ax.tick_params(labelsize=CARD_TEXT)
         ax.yaxis.label.set_size(CARD_TEXT)
+        ax.yaxis.get_offset_text().set_size(CARD_TEXT)
         ax.xaxis.label.set_size(CARD_TEXT)
     _band_legend(upper, evolution.source.curves)
     figure.text(0.02, 0.985, card_title(evolution, np.inf if until is None else until), size=8.5, va="top", linespacing=1.35)

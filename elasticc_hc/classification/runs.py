@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Fold', 'VALIDATION_FRACTION', 'VALIDATION_SEED', 'FOLD_SEED', 'RUN_FILES', 'load_folds', 'fit_folds',
-           'concatenate_predictions', 'out_of_fold', 'held_out_split', 'fold_parts', 'train', 'predict',
-           'classify_partition']
+           'concatenate_predictions', 'out_of_fold', 'held_out_split', 'save_calibration', 'fold_parts', 'train',
+           'predict', 'classify_partition']
 
 # %% ../../nbs/09_classification/04_runs.ipynb #cell-003
 import shutil
@@ -26,6 +26,7 @@ from ..lightcurves.tables import DETECTION_SNR, find_columns
 from ..simulation.training_objects import SimulatedObjects
 from ..taxonomy.taxonomy import Taxonomy
 from ..training.dataset import DAYS, curves_on_disk, load_into_memory
+from ..training.model import update_checkpoint
 from ..training.options import Options, choose_options
 from ..training.trainer import fit, is_first
 
@@ -128,6 +129,17 @@ def _training_and_held_out(
         raise ValueError(f"{name}: no object is {side} (a tenth, by a hash of the SNID): too few objects")
     return training, held_out
 
+# %% ../../nbs/09_classification/04_runs.ipynb #b8d7eb9e
+def save_calibration(
+    classifier: HierarchicalClassifier,
+    folder: str | Path,  # of the checkpoint that it was loaded from
+) -> None:
+    "Write calibration and class mix into the checkpoint's description, completely or not at all."
+    part = {} if classifier.calibration is None else classifier.calibration.to_dict()
+    if classifier.class_prior is not None:
+        part["class_prior"] = dict(zip(classifier.taxonomy.leaves, classifier.class_prior.tolist(), strict=True))
+    update_checkpoint(folder, calibration=part)
+
 # %% ../../nbs/09_classification/04_runs.ipynb #cfa45a30
 def fold_parts(
     snids: Sequence[str],  # (n,) text
@@ -206,7 +218,7 @@ def train(
     if is_first():
         others = _fit_and_store_folds(data, folds, out, tree, chosen, report) if folds else []
         classifier = classifier.calibrate(held_out, others=others).estimate_class_prior(held_out if simulate else training)
-        classifier.save_calibration(out)
+        save_calibration(classifier, out)
     return classifier
 
 # %% ../../nbs/09_classification/04_runs.ipynb #3e943cce
