@@ -9,7 +9,6 @@ The classifier is loaded once in each Python worker and kept. Alerts are rows wi
 import argparse
 import os
 import sys
-from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -19,22 +18,12 @@ COLUMNS = ("diaSource", "prvDiaSources", "prvDiaForcedSources", "diaObject")
 RESULT = "`class` string, code int, probability float, leaf string, leaf_probability float"
 
 
-@lru_cache(maxsize=2)
-def loaded(run: str):
-    "The classifier of this worker."
-    import torch
-
-    from elasticc_hc.classification.stream import AlertClassifier
-
-    torch.set_num_threads(1)
-    return AlertClassifier(run)
-
-
 def classify(table: pa.Table, run: str) -> pd.DataFrame:  # (n,) a row for each alert, missing where it cannot be classified
     "Broad class, Fink's number of it, and leaf."
     from elasticc_hc.classification.brokers import fink_code
+    from elasticc_hc.classification.stream import alert_classifier
 
-    server = loaded(run)
+    server = alert_classifier(run)
     answers, taxonomy = server.answer_table(table), server.classifier.taxonomy
     rows = answers.header["number"].to_numpy(int)[answers.kinds == "new"] - 1
     p = answers.probabilities[answers.kinds == "new"]

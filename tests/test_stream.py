@@ -48,7 +48,7 @@ def address():
     process, address = started("broker")
     yield address
     process.stdin.close()
-    process.wait(10)
+    process.wait(WAIT)
 
 
 class Streams:
@@ -78,7 +78,7 @@ def streams():
     found = Streams()
     yield found
     found.process.stdin.close()
-    found.process.wait(10)
+    found.process.wait(WAIT)
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +212,7 @@ def test_a_broker_that_is_away_for_a_while_loses_nothing(streams, schemas, tmp_p
     assert streams.wait(number) == 0, (tmp_path / "log").read_text()
     assert all(len(found) == 1 for found in answers(address, "found").values()) and len(answers(address, "found")) == 399
     process.stdin.close()
-    process.wait(10)
+    process.wait(WAIT)
 
 
 def test_what_is_missing_is_one_line(address, schemas):
@@ -224,6 +224,17 @@ def test_what_is_missing_is_one_line(address, schemas):
     assert done.returncode == 1 and "topic nothing-here: not on this broker" in done.stderr and "Traceback" not in done.stderr
     done = command("--brokers", "127.0.0.1:1", "--topic", "nothing-here", "--answers", "out")
     assert done.returncode == 1 and "no answer from the Kafka broker" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_messages_that_the_broker_has_deleted_are_told(address):
+    from elasticc_hc.classification.kafka import KafkaLink, read_settings
+
+    produce(address, "large", [("one", bytes(900_000)) for _ in range(8)])
+    lines = []
+    link = KafkaLink(read_settings(address), "large", lines.append)
+    link.open("large", {part: 0 for part in range(4)})
+    link.close()
+    assert len(lines) == 1 and re.match(r"large\[\d\]: the broker has deleted offsets 0 to \d before they were read", lines[0]), lines
 
 
 # --- without a broker ---

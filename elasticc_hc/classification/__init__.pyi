@@ -130,6 +130,7 @@ from .stream import MAX_OBSERVATIONS as MAX_OBSERVATIONS
 from .stream import Metrics as Metrics
 from .stream import Sinks as Sinks
 from .stream import StreamReader as StreamReader
+from .stream import alert_classifier as alert_classifier
 from .stream import read_messages as read_messages
 from .stream import read_table as read_table
 from .stream import stream as stream

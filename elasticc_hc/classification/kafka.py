@@ -20,7 +20,7 @@ from fastcore.basics import patch
 
 from ..conversion.parquet import disk_full_message
 
-# %% ../../nbs/09_classification/10_kafka.ipynb #1292094e
+# %% ../../nbs/09_classification/10_kafka.ipynb #12ff92a8
 SECONDS = 1.0  # between looks at signals and time while there is nothing to read or to send
 
 
@@ -64,11 +64,22 @@ class KafkaLink:
         "Begin to read: where the group stopped, or at the given offsets."
         from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
-        self.topic, partitions = topic, self.partitions(topic)
+        self.topic, places = topic, [TopicPartition(topic, part) for part in self.partitions(topic)]
+        known = {place.partition: place.offset for place in self.consumer.committed(places, timeout=30)} if offsets is None else offsets
+        self._tell_of_loss({part: offset for part, offset in known.items() if offset >= 0})
         if offsets is None:
             self.consumer.subscribe([topic])
         else:
-            self.consumer.assign([TopicPartition(topic, part, offsets.get(part, OFFSET_BEGINNING)) for part in partitions])
+            self.consumer.assign([TopicPartition(topic, one.partition, offsets.get(one.partition, OFFSET_BEGINNING)) for one in places])
+
+    def _tell_of_loss(self, offsets: Mapping[int, int]) -> None:
+        "A line for each partition whose next message is no longer on the broker."
+        from confluent_kafka import TopicPartition
+
+        for part, offset in offsets.items():
+            first, _ = self.consumer.get_watermark_offsets(TopicPartition(self.topic, part), timeout=30)
+            if first > offset:
+                self.report(f"{self.topic}[{part}]: the broker has deleted offsets {offset:,} to {first - 1:,} before they were read")
 
 # %% ../../nbs/09_classification/10_kafka.ipynb #4c5b13a7
 @patch

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_OBSERVATIONS', 'StreamReader', 'read_messages', 'read_table', 'Answers', 'AlertClassifier',
-           'Metrics', 'Sinks', 'stream']
+           'alert_classifier', 'Metrics', 'Sinks', 'stream']
 
-# %% ../../nbs/09_classification/08_stream.ipynb #4c860f1b
+# %% ../../nbs/09_classification/08_stream.ipynb #fcac80fb
 import re
 import threading
 import time
@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -191,7 +192,16 @@ class AlertClassifier:
             except ValueError:
                 continue
 
-# %% ../../nbs/09_classification/08_stream.ipynb #6715d1af
+# %% ../../nbs/09_classification/08_stream.ipynb #f9964a6f
+@lru_cache(maxsize=2)
+def alert_classifier(
+    run: str,  # folder of a run, or name of a packaged classifier
+    schemas: str | None = None,
+) -> AlertClassifier:
+    "A classifier of alerts that is loaded once in each process, such as a worker of Spark or of a pool."
+    return AlertClassifier(run, schemas)
+
+# %% ../../nbs/09_classification/08_stream.ipynb #71730235
 @dataclass
 class Metrics:
     "Counts since the start, and since the last line."
@@ -220,7 +230,7 @@ class Metrics:
         said.append(f"{self.refused.total():,} refused" + (f" ({reasons})" if reasons else ""))
         return ", ".join(said)
 
-# %% ../../nbs/09_classification/08_stream.ipynb #46c00465
+# %% ../../nbs/09_classification/08_stream.ipynb #804ac80c
 @dataclass(frozen=True)
 class Sinks:
     "Where the answers go."
@@ -242,7 +252,7 @@ def _answered(server: AlertClassifier, contents: Mapping[str, bytes], stopped: t
             stopped.wait(5)
     return None
 
-# %% ../../nbs/09_classification/08_stream.ipynb #c750edb9
+# %% ../../nbs/09_classification/08_stream.ipynb #733ebaa2
 def _process(link: KafkaLink, server: AlertClassifier, sinks: Sinks, messages: list, stopped: threading.Event) -> Answers | None:
     "Answer a batch and store how far the topic has been read; None if stopped before that."
     names = [f"{message.topic()}[{message.partition()}] offset {message.offset()}" for message in messages]
@@ -269,7 +279,7 @@ def _process(link: KafkaLink, server: AlertClassifier, sinks: Sinks, messages: l
     link.commit(offsets)
     return answers
 
-# %% ../../nbs/09_classification/08_stream.ipynb #48252025
+# %% ../../nbs/09_classification/08_stream.ipynb #95478265
 def _loop(link: KafkaLink, server: AlertClassifier, sinks: Sinks, batch: int, stop_at_end: bool, every: float, report) -> Metrics:
     "Read, answer and report until a signal comes, or the topic has been read."
     metrics, reported = Metrics(), time.monotonic()
@@ -287,7 +297,7 @@ def _loop(link: KafkaLink, server: AlertClassifier, sinks: Sinks, batch: int, st
     report(metrics.line(link.lag()))
     return metrics
 
-# %% ../../nbs/09_classification/08_stream.ipynb #dae6f87c
+# %% ../../nbs/09_classification/08_stream.ipynb #41d71d55
 def stream(
     run: str | Path | HierarchicalClassifier,  # folder of a run, name of a packaged classifier, or a classifier
     brokers: str,  # addresses of Kafka brokers, host:port, separated by commas
