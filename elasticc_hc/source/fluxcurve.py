@@ -11,7 +11,7 @@ __all__ = ['MIN_BAND_POINTS', 'ERROR_FLOOR', 'MIN_PERIOD_POINTS', 'HARMONICS', '
 from dataclasses import dataclass, field
 
 import numpy as np
-from matplotlib.path import Path
+from matplotlib.path import Path as MarkerPath
 from matplotlib.ticker import FuncFormatter, Locator
 
 from elasticc_hc.lightcurves.lightcurves import (
@@ -190,7 +190,7 @@ def _magnitude_bars(
     return np.stack([point - ab_magnitude(flux + error), ab_magnitude(np.maximum(flux - error, flux / 100)) - point])
 
 # %% ../../nbs/04_source/02_fluxcurve.ipynb #cell-006x
-ARROW = Path([(0, 0), (0, -1), (-0.25, -0.65), (0, -1), (0.25, -0.65)], [1, 2, 1, 2, 2])  # a marker; 10 points long at size 400
+ARROW = MarkerPath([(0, 0), (0, -1), (-0.25, -0.65), (0, -1), (0.25, -0.65)], [1, 2, 1, 2, 2])  # a marker; 10 points long at size 400
 
 
 def _plot_limits(
