@@ -6,7 +6,7 @@ Repeats the objects of FILE under new names up to the requested number, in row g
 new process it measures the opening of the catalogue and of the window (without imports), their memory, the change to the next
 object and to a random one (which reads another row group), and a change of the cut, all in the kernel. With --browser the same
 is measured in JupyterLab with a headless Chromium on this machine, from the click to the last change of any figure, and from a
-move of the mouse to the cut line drawn (sizes of the window and of the figures as in tests/test_browser.py). Prints one JSON line per result.
+move of the mouse to the cut line drawn. Prints one JSON line per result.
 """
 
 import argparse
