@@ -16,7 +16,7 @@ SAMPLE = ROOT / "nbs" / "data" / "plasticc_sample.parquet"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
-WAIT = 180_000  # milliseconds that a step may take on a busy machine
+WAIT = 120_000  # milliseconds that a step may take on a busy machine
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -81,24 +81,44 @@ def blank_page():
         browser.close()
 
 
-def run_all(page, address):
-    """Open the notebook, wait until its kernel is idle, run all cells, and wait for the figures."""
+FIGURES_ARE_DRAWN = """() => {
+    const plots = [...document.querySelectorAll(".elasticc-explorer .js-plotly-plot")].filter((plot) => (plot._fullData || []).length);
+    return plots.length >= 2 && plots.some((plot) => (plot._fullLayout.shapes || []).some((shape) => shape.name === "cut"));
+}"""
+
+
+def press_run_all(page):
+    """Run all cells from the menu, until the first of them has started."""
+    from playwright.sync_api import TimeoutError
+
+    for _ in range(20):  # a notebook that has just been opened may not hear the first time
+        page.click('.lm-MenuBar-itemLabel:text-is("Run")')
+        page.click('.lm-Menu-itemLabel:text-is("Run All Cells")')
+        try:
+            page.locator(".jp-CodeCell .jp-InputPrompt", has_text=re.compile(r"\[[*\d]+\]:")).first.wait_for(timeout=3000)
+            return
+        except TimeoutError:
+            continue
+
+
+def run_all(page, address, tries=4):
+    """Open the notebook, wait until its kernel is idle, run all cells, and wait for the figures.
+
+    On a busy machine anywidget gives up on a figure after two seconds ("Failed to initialize model"): then all cells run again.
+    """
     from playwright.sync_api import TimeoutError
 
     page.goto(address)
     if "/lab/" in address:  # Notebook 7 has neither of the two
         page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached")
         page.wait_for_selector('#jp-main-statusbar :text("| Idle")')
-    for _ in range(20):  # a notebook that has just been opened may not hear the first time
-        page.click('.lm-MenuBar-itemLabel:text-is("Run")')
-        page.click('.lm-Menu-itemLabel:text-is("Run All Cells")')
+    for left in reversed(range(tries)):
+        press_run_all(page)
+        page.wait_for_selector(".elasticc-explorer", state="attached")
         try:
-            page.locator(".jp-CodeCell .jp-InputPrompt", has_text=re.compile(r"\[[*\d]+\]:")).first.wait_for(timeout=3000)
-            break
+            page.wait_for_selector(".elasticc-explorer[data-hands=ready]", state="attached", timeout=WAIT if not left else 40_000)
+            page.wait_for_function(FIGURES_ARE_DRAWN, timeout=WAIT if not left else 40_000)
+            return
         except TimeoutError:
-            continue
-    page.wait_for_selector(".elasticc-explorer[data-hands=ready]", state="attached")
-    page.wait_for_function("""() => {
-        const plots = [...document.querySelectorAll(".elasticc-explorer .js-plotly-plot")].filter((plot) => (plot._fullData || []).length);
-        return plots.length >= 2 && plots.some((plot) => (plot._fullLayout.shapes || []).some((shape) => shape.name === "cut"));
-    }""")
+            if not left:
+                raise
