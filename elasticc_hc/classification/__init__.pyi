@@ -67,6 +67,7 @@ from .onnx import write_onnx as write_onnx
 from .onnx_graphs import Answer as Answer
 from .onnx_graphs import CurvesGraph as CurvesGraph
 from .onnx_graphs import DOUBLINGS as DOUBLINGS
+from .onnx_graphs import LIGHTGBM_ZERO as LIGHTGBM_ZERO
 from .onnx_graphs import MaskedAttention as MaskedAttention
 from .onnx_graphs import RunningMemory as RunningMemory
 from .onnx_graphs import StaticInputs as StaticInputs
