@@ -99,7 +99,7 @@ def rates(name: str, made: tuple[list[bytes], dict, int], run: str, schemas: Pat
         stored.store.close()
     n = len(messages)
     return {"set": name, "alerts": n, "bytes": sum(map(len, messages)), "fastavro": round(n / alone), "stream": round(n / ours),
-            "ratio": round(alone / ours, 3), "first alerts with state": round(n / with_state)}  # fmt: skip
+            "ratio": round(alone / ours, 3), "with state, new objects": round(n / with_state)}  # fmt: skip
 
 
 def latency(made: tuple[list[bytes], dict, int], run: str, schemas: Path) -> dict:

@@ -65,16 +65,16 @@ class StreamReader(AlertReader):
             self.fail((name, 1), "it is empty" if data is None else f"{len(data):,} bytes, more than {MAX_BYTES:,}")
         return name not in self.refused
 
-# %% ../../nbs/09_classification/08_alert_stream.ipynb #a3e3fb89
+# %% ../../nbs/09_classification/08_alert_stream.ipynb #ce49bca6
 def _faulty(header: pd.DataFrame, sizes: np.ndarray) -> Iterator[tuple[str, str]]:
     "Name and reason of the alerts that cannot be answered."
-    for row in header[(header["number"] > 1) & ~header["file"].str.startswith("message")].itertuples():
-        yield row.file, "several alerts in one message"
-    for row in header[header["alertId"] == 0].itertuples():
-        yield row.file, "no identifier of the alert"
-    for row, size in zip(header.itertuples(), sizes, strict=True):
-        if size > MAX_OBSERVATIONS:
-            yield row.file, f"{size:,} observations, more than {MAX_OBSERVATIONS:,}"
+    names, in_table = header["file"].to_numpy(object), header["file"].str.startswith("message").to_numpy(bool)
+    for name in names[(header["number"].to_numpy() > 1) & ~in_table]:
+        yield name, "several alerts in one message"
+    for name in names[header["alertId"].to_numpy() == 0]:
+        yield name, "no identifier of the alert"
+    for k in np.flatnonzero(sizes > MAX_OBSERVATIONS):
+        yield names[k], f"{sizes[k]:,} observations, more than {MAX_OBSERVATIONS:,}"
 
 
 def _light_curves(reader: StreamReader, table: pa.Table, header: pd.DataFrame) -> tuple[LightCurves, pd.DataFrame]:
