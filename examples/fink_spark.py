@@ -1,6 +1,6 @@
 """A science module as in Fink: a `pandas_udf` that adds a class to each alert of a Spark table.
 
-The classifier is loaded once in each Python worker and kept. Alerts are rows with nested `diaSource`, `prvDiaSources`,
+The classifier is loaded once in each Python worker and kept. Alerts are rows with `alertId` and nested `diaSource`, `prvDiaSources`,
 `prvDiaForcedSources` and `diaObject`, as in Fink's Parquet files. `code` is Fink's number of the broad class: 11, 12, 13, 21 or 22.
 
     python examples/fink_spark.py ALERTS.parquet --out classified [--run synthetic]
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-COLUMNS = ("diaSource", "prvDiaSources", "prvDiaForcedSources", "diaObject")
+COLUMNS = ("alertId", "diaSource", "prvDiaSources", "prvDiaForcedSources", "diaObject")
 RESULT = "`class` string, code int, probability float, leaf string, leaf_probability float"
 
 
