@@ -16,6 +16,8 @@ SAMPLE = ROOT / "nbs" / "data" / "plasticc_sample.parquet"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+PATIENT = """const limit = AbortSignal.timeout.bind(AbortSignal);
+AbortSignal.timeout = (milliseconds) => limit(milliseconds === 2000 ? 120000 : milliseconds);"""  # of anywidget, which gives up after 2 s
 WAIT = 120_000  # milliseconds that a step may take on a busy machine
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -77,6 +79,7 @@ def blank_page():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_context(viewport={"width": 1500, "height": 1300}).new_page()
         page.set_default_timeout(WAIT)
+        page.add_init_script(PATIENT)
         yield page
         browser.close()
 
@@ -101,24 +104,12 @@ def press_run_all(page):
             continue
 
 
-def run_all(page, address, tries=4):
-    """Open the notebook, wait until its kernel is idle, run all cells, and wait for the figures.
-
-    On a busy machine anywidget gives up on a figure after two seconds ("Failed to initialize model"): then all cells run again.
-    """
-    from playwright.sync_api import TimeoutError
-
+def run_all(page, address):
+    """Open the notebook, wait until its kernel is idle, run all cells, and wait for the figures."""
     page.goto(address)
     if "/lab/" in address:  # Notebook 7 has neither of the two
         page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state="attached")
         page.wait_for_selector('#jp-main-statusbar :text("| Idle")')
-    for left in reversed(range(tries)):
-        press_run_all(page)
-        page.wait_for_selector(".elasticc-explorer", state="attached")
-        try:
-            page.wait_for_selector(".elasticc-explorer[data-hands=ready]", state="attached", timeout=WAIT if not left else 40_000)
-            page.wait_for_function(FIGURES_ARE_DRAWN, timeout=WAIT if not left else 40_000)
-            return
-        except TimeoutError:
-            if not left:
-                raise
+    press_run_all(page)
+    page.wait_for_selector(".elasticc-explorer[data-hands=ready]", state="attached")
+    page.wait_for_function(FIGURES_ARE_DRAWN)
