@@ -306,8 +306,8 @@ def test_a_class_named_like_a_column_is_refused(name):
 
 
 @pytest.mark.parametrize("entry, reason", [
-    ("name: yes", "put the name into quotes"), ("name: 1.5", "not a name"), ("models: RZ", "give a list"),
-    ("class_id: many", "not a whole number"), ("models: [true]", "put the name into quotes"),
+    ("name: yes", "put the name in quotes"), ("name: 1.5", "not a name"), ("models: RZ", "give a list"),
+    ("class_id: many", "not a whole number"), ("models: [true]", "put the name in quotes"),
 ])  # fmt: skip
 def test_entries_of_a_tree_have_types(tmp_path, entry, reason):
     name = "" if entry.startswith("name") else "name: A, "

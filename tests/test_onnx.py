@@ -29,7 +29,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not ins
 
 SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"
 KINDS = ["plasticc", "synthetic", "attention", "members"]
-TOLERANCE = 1e-5
+TOLERANCE = 2e-5  # three networks in single precision; a single one is within 1e-5
 
 
 def sample():
