@@ -133,7 +133,7 @@ def use(
     self.classifier, self._origin, self._known = loaded, (self._origin[0], classifier), (-1, None)
     self.build_panels(loaded.taxonomy if loaded else tree or fitting_taxonomy(self.catalogue), loaded is not None)
     self.filters = filter_widgets(self.catalogue, self.taxonomy, loaded is not None)
-    self.code = widgets.Textarea(layout=widgets.Layout(display="none"))
+    self.code = widgets.Textarea(description="code", layout=widgets.Layout(display="none"))
     self.predictions, self.verdicts = None, outcomes_of(self.catalogue, self.taxonomy) if self.taxonomy else None
     if predictions is not None:
         self._take(predictions)
