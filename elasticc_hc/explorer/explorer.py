@@ -211,6 +211,7 @@ def go_to(
     self.place = place % len(self.rows)
     row = self.rows[self.place]
     self.show_message("")
+    self.code.layout.display = "none"
     try:
         source, story = self._look_up(row)
     except EXPECTED_ERRORS:
@@ -445,4 +446,4 @@ def to_code(self: Explorer) -> str:
 @patch
 def _show_code(self: Explorer) -> None:
     "Show that cell for copying."
-    self.code.value, self.code.layout = self.to_code(), widgets.Layout(width="95%", height="90px")
+    self.code.value, self.code.layout = self.to_code(), widgets.Layout(width="95%", height="90px", flex="0 0 auto")

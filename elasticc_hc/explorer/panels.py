@@ -176,7 +176,7 @@ def card_layout(with_areas: bool) -> dict:
     layout = {
         "template": "none", "autosize": True, "margin": {"l": 70, "r": 62, "t": 34, "b": 42}, "showlegend": True,
         "paper_bgcolor": CLEAR, "plot_bgcolor": CLEAR, "title": {"font": {"size": 13}, "x": 0.005, "y": 0.985, "yanchor": "top"},
-        "legend": {"orientation": "h", "entrywidth": 38, "y": 1.01, "yanchor": "bottom", "x": 1, "xanchor": "right", "font": {"size": 11},
+        "legend": {"orientation": "h", "entrywidth": 45, "y": 1.01, "yanchor": "bottom", "x": 1, "xanchor": "right", "font": {"size": 10},
                    "bgcolor": CLEAR, "itemclick": False, "itemdoubleclick": False},
         "hovermode": "closest", "dragmode": "zoom", "modebar": MODE_BAR,
         "xaxis": AXIS | {"anchor": "y2" if with_areas else "y"}, "yaxis": AXIS | flux | {"zeroline": True},
