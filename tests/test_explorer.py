@@ -175,7 +175,7 @@ def test_any_source(tmp_path, table):
 
 
 def test_alerts(classifier):
-    explorer = Explorer([elasticc_alert(12345678, 60000.0, earlier=4, forced=2)], classifier)
+    explorer = Explorer([elasticc_alert(12345678, 20.0, earlier=4, forced=2)], classifier)
     assert not explorer.message.value and shown(explorer) == len(explorer.source) and "known until day" in explorer.status.value
     table = explorer.source.to_pandas().assign(SNID="170028523512922145")
     assert "https://lsst.fink-portal.org/170028523512922145" in Explorer(table, classifier).host.value

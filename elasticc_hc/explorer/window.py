@@ -45,7 +45,7 @@ class Window(widgets.VBox):
         self.message = widgets.HTML()  # errors and notes
         self.children = [self.message]
         self.listener, self.comparisons, self.compared = InputListener(), [], []  # names and classifiers; their figures
-        self.actions = {"home": self.home}  # by the names of `listener.js`
+        self.actions = {"home": lambda: self.home()}  # by the names of `listener.js`
         self.listener.on_msg(lambda _, content, __: self.act(content.get("do")))
         self.source: LSSTSource | None = None
         self.story: ClassEvolution | None = None
