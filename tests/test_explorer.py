@@ -175,9 +175,10 @@ def test_any_source(tmp_path, table):
 
 
 def test_alerts(classifier):
-    explorer = Explorer([elasticc_alert(1234567890123, 10.0, earlier=4, forced=2)], classifier)
+    explorer = Explorer([elasticc_alert(12345678, 20.0, earlier=4, forced=2)], classifier)
     assert not explorer.message.value and shown(explorer) == len(explorer.source) and "known until day" in explorer.status.value
-    assert "lsst.fink-portal.org/1234567890123" in explorer.host.value
+    table = explorer.source.to_pandas().assign(SNID="170028523512922145")
+    assert "https://lsst.fink-portal.org/170028523512922145" in Explorer(table, classifier).host.value
     sources = [{"ra": 1.0, "decl": -30.0, "nDiaSources": 3}, 7, [], {"nothing": 1}]
     for source in sources:
         assert said(Explorer(source, classifier))
@@ -200,8 +201,7 @@ def test_empty_selection_has_no_axes(classifier):
     explorer = Explorer(SAMPLE, classifier)
     explorer.filters.confidence.value = (0.0001, 0.0002)
     assert "no object satisfies" in said(explorer) and explorer.left.layout.display == "none" and not explorer.host.value
-    ticks = explorer.card.layout.yaxis3.tickvals
-    assert not explorer.card.layout.yaxis3.visible and (ticks is None or len(ticks) == 0)
+    assert not explorer.card.layout.yaxis3.visible and len(explorer.card.layout.yaxis3.tickvals) == 0
     explorer.reset.click()
     assert len(explorer.rows) == 224 and explorer.left.layout.display == "" and shown(explorer)
 

@@ -24,6 +24,7 @@ from fastcore.basics import patch
 
 from ..lightcurves.lightcurves import DETECTED, OBSERVATION_COLUMNS, LightCurves
 from ..lightcurves.statics import best_redshift, known_values
+from ..lightcurves.tables import as_arrow
 from ..source.source import LSSTSource, nearest_names
 from ..taxonomy.taxonomy import SHIPPED, Taxonomy
 
@@ -72,7 +73,10 @@ def light_curves_of(
         return source
     if isinstance(source, str | Path | bytes | dict | list | tuple):
         return LightCurves.from_alerts(source)
-    names = list(getattr(source, "columns", ()) if not isinstance(source, pa.Table) else source.column_names)
+    try:
+        names = as_arrow(source)[0].column_names
+    except TypeError as error:
+        raise ValueError(f"light curves are a path, `LightCurves`, a table or alerts: {error}") from error
     if "lightcurve" in names:
         return LightCurves.from_nested(source)
     return LightCurves.from_frame(source) if set(OBSERVATION_COLUMNS) < set(names) else LightCurves.from_table(source)

@@ -133,7 +133,7 @@ def use(
     self.classifier, self._origin, self._known = loaded, (self._origin[0], classifier), (-1, None)
     self.build_panels(loaded.taxonomy if loaded else tree or fitting_taxonomy(self.catalogue), loaded is not None)
     self.filters = filter_widgets(self.catalogue, self.taxonomy, loaded is not None)
-    self.code = widgets.Textarea(layout=widgets.Layout(display="none"))
+    self.code = widgets.Textarea(description="code", layout=widgets.Layout(display="none"))
     self.predictions, self.verdicts = None, outcomes_of(self.catalogue, self.taxonomy) if self.taxonomy else None
     if predictions is not None:
         self._take(predictions)
@@ -211,6 +211,7 @@ def go_to(
     self.place = place % len(self.rows)
     row = self.rows[self.place]
     self.show_message("")
+    self.code.layout.display = "none"
     try:
         source, story = self._look_up(row)
     except EXPECTED_ERRORS:
@@ -445,4 +446,4 @@ def to_code(self: Explorer) -> str:
 @patch
 def _show_code(self: Explorer) -> None:
     "Show that cell for copying."
-    self.code.value, self.code.layout = self.to_code(), widgets.Layout(width="95%", height="90px")
+    self.code.value, self.code.layout = self.to_code(), widgets.Layout(width="95%", height="90px", flex="0 0 auto")

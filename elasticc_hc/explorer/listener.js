@@ -82,9 +82,12 @@ function name(box) {
   box.setAttribute("aria-label", "Explorer of light curves. Keys: left and right arrow, r, 1 to 3 for the level, control F.");
   box.querySelectorAll(".noUi-handle").forEach((handle) => {
     const label = handle.closest(".widget-slider")?.querySelector("label");
-    if (label) handle.setAttribute("aria-label", label.innerText);
+    if (label) handle.setAttribute("aria-label", label.textContent.trim());
   });
-  box.querySelectorAll('input[placeholder]').forEach((field) => field.setAttribute("aria-label", field.placeholder));
+  box.querySelectorAll("input:not([type=checkbox])").forEach((field) => {
+    const label = field.closest(".jupyter-widgets")?.querySelector("label")?.textContent.trim();
+    field.setAttribute("aria-label", label || field.placeholder || field.title);
+  });
 }
 
 function listen(box, model) {

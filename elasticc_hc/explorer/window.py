@@ -45,7 +45,7 @@ class Window(widgets.VBox):
         self.message = widgets.HTML()  # errors and notes
         self.children = [self.message]
         self.listener, self.comparisons, self.compared = InputListener(), [], []  # names and classifiers; their figures
-        self.actions = {"home": self.home}  # by the names of `listener.js`
+        self.actions = {"home": lambda: self.home()}  # by the names of `listener.js`
         self.listener.on_msg(lambda _, content, __: self.act(content.get("do")))
         self.source: LSSTSource | None = None
         self.story: ClassEvolution | None = None
@@ -170,7 +170,7 @@ def build_panels(
     self.others = widgets.VBox()  # panels of further classifiers
     self.others.add_class("elasticc-less")
     self.host, self.status = widgets.HTML(), widgets.HTML()
-    self._settled = True
+    self._settled, self._found = True, (0.0, "")  # the period found, and the other possible ones as text
     self._observe()
 
 # %% ../../nbs/11_explorer/05_window.ipynb #86aa9733
@@ -376,12 +376,13 @@ def _fold(self: Window) -> None:
     "Show or hide the folded light curve; with period 0 the period is searched for, and the field shows the one found."
     if not self._settled:
         return
-    d, note = self.shown, ""
+    d = self.shown
     self.folded_box.layout.display = "" if d.fold.value else "none"
     if d.fold.value and self.source is not None and len(self.source):
         if not d.period.value:
             found = self.source.find_period()
             self._set_period(found.period_days)
-            note = "".join(f"; {name} {days:.6g} d" for name, days in found.aliases.items())
-            note = f" (found{note + ' possible' if note else ''})"
+            others = "".join(f"; {name} {days:.6g} d" for name, days in found.aliases.items())
+            self._found = d.period.value, f" (found{others + ' possible' if others else ''})"
+        note = self._found[1] if d.period.value == self._found[0] else ""
         fill_folded(self.folded, self.source, d.period.value, self.display(), note)
