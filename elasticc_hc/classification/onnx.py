@@ -95,7 +95,9 @@ def with_exact_lstm(model):  # `onnx.ModelProto`
         return model
     model.functions.append(onnx.parser.parse_function(LSTM_FUNCTION))
     model.opset_import.append(onnx.helper.make_opsetid("elasticc_hc", 1))
-    return onnx.inliner.inline_local_functions(model)
+    inlined = onnx.inliner.inline_local_functions(model)
+    inlined.opset_import.remove(onnx.helper.make_opsetid("elasticc_hc", 1))
+    return inlined
 
 # %% ../../nbs/09_classification/12_onnx.ipynb #41079d70
 OPSET = 18
