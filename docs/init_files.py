@@ -22,7 +22,7 @@ PUBLIC = {
     "taxonomy.taxonomy": ["Taxonomy"],
     "classification.classifier": ["HierarchicalClassifier", "Predictions"],
     "classification.runs": ["predict", "train"],
-    "classification.stream": ["stream"],
+    "classification.alert_stream": ["stream"],
     "conversion.downloads": ["download"],
     "conversion.class_summary": ["summary"],
     "conversion.plasticc_set": ["plasticc"],

@@ -22,7 +22,7 @@ from .classification.classifier import HierarchicalClassifier as HierarchicalCla
 from .classification.classifier import Predictions as Predictions
 from .classification.runs import predict as predict
 from .classification.runs import train as train
-from .classification.stream import stream as stream
+from .classification.alert_stream import stream as stream
 from .conversion.downloads import download as download
 from .conversion.class_summary import summary as summary
 from .conversion.plasticc_set import plasticc as plasticc

@@ -26,7 +26,7 @@ def broker() -> None:
 
 def run_stream(options: dict) -> None:
     "A stream to the end of its topic; its lines go to a file."
-    from elasticc_hc.classification.stream import stream
+    from elasticc_hc.classification.alert_stream import stream
 
     with open(options.pop("log"), "a", buffering=1) as log:
         try:
@@ -47,7 +47,7 @@ def streams() -> None:
     "Fork a stream for each line of the standard input."
     import torch
 
-    import elasticc_hc.classification.stream  # noqa: F401
+    import elasticc_hc.classification.alert_stream  # noqa: F401
 
     torch.set_num_threads(1)
     print("ready", flush=True)

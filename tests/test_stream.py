@@ -28,7 +28,7 @@ kafka = pytest.importorskip("confluent_kafka", reason="confluent-kafka is not in
 
 from elasticc_hc import HierarchicalClassifier  # noqa: E402
 from elasticc_hc.classification.brokers import BROKER_CLASSIFICATION  # noqa: E402
-from elasticc_hc.classification.stream import MAX_BYTES, MAX_OBSERVATIONS, AlertClassifier  # noqa: E402
+from elasticc_hc.classification.alert_stream import MAX_BYTES, MAX_OBSERVATIONS, AlertClassifier  # noqa: E402
 
 ALERTS, KILLS = int(os.environ.get("STREAM_ALERTS", 600)), int(os.environ.get("STREAM_KILLS", 3))
 PROCESSES = Path(__file__).with_name("stream_processes.py")
@@ -389,7 +389,7 @@ def test_history_older_than_the_packet_counts(schemas, tmp_path):
 
 
 def test_a_registry_that_does_not_answer_is_asked_again(schemas):
-    from elasticc_hc.classification.stream import _answered
+    from elasticc_hc.classification.alert_stream import _answered
 
     class Registry:
         asked = 0
@@ -448,7 +448,7 @@ def test_loading_takes_no_half_second():
 
 
 def test_metrics_name_the_reasons(server):
-    from elasticc_hc.classification.stream import Metrics
+    from elasticc_hc.classification.alert_stream import Metrics
 
     metrics = Metrics()
     metrics.add(3, server.answer(named([message(1, 1), b"{", b"{"])))

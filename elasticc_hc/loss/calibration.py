@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['DAY_KNOTS', 'DETECTION_KNOTS', 'FIRST_WEIGHT', 'LAST_WEIGHT', 'PRIORS', 'phase_weights', 'default_mixture',
-           'mixed_logits', 'Calibration', 'calibration_parts', 'temperatures', 'apply_calibration', 'fit_calibration',
-           'prior_from_counts', 'leaf_rates', 'prior_names', 'prior_table', 'leaf_prior', 'shift_prior']
+           'mixed_logits', 'Calibration', 'calibration_parts', 'weighted_rows', 'temperatures', 'apply_calibration',
+           'fit_calibration', 'prior_from_counts', 'leaf_rates', 'prior_names', 'prior_table', 'leaf_prior',
+           'shift_prior']
 
 # %% ../../nbs/06_loss/03_calibration.ipynb #cell-003
 from collections.abc import Mapping, Sequence
@@ -117,13 +118,21 @@ def calibration_parts(
     return calibration, np.array([state["class_prior"][leaf] for leaf in taxonomy.leaves])
 
 # %% ../../nbs/06_loss/03_calibration.ipynb #cell-010
+def weighted_rows(
+    weights: torch.Tensor,  # (…, k) of `phase_weights`
+    rows: np.ndarray,  # (m, k)
+) -> torch.Tensor:  # (…, m) float64
+    "Sums over the phases in a fixed order: a matrix product may add the terms of different rows in different orders."
+    return sum(weights[..., k, None] * torch.from_numpy(rows[:, k].copy()) for k in range(rows.shape[1]))
+
+
 def temperatures(
     calibration: Calibration,
     days: torch.Tensor,  # (…) days from the trigger to the observation of the prediction
     detections: torch.Tensor,  # (…) number of detections so far
 ) -> torch.Tensor:  # (…, n_nodes) float64, that of the group of each node
     "The temperature of every node at every phase."
-    log_temperature = phase_weights(days, detections) @ torch.from_numpy(calibration.rows).T
+    log_temperature = weighted_rows(phase_weights(days, detections), calibration.rows)
     return log_temperature.exp()[..., torch.from_numpy(calibration.taxonomy.groups)]
 
 
@@ -138,11 +147,11 @@ def apply_calibration(
     "Logits of the mixture with the trees, divided by the temperatures, plus the offsets."
     phases = phase_weights(days, detections)
     if trees is not None:
-        odds = phases @ torch.from_numpy(default_mixture() if calibration is None else calibration.mixture)
+        odds = weighted_rows(phases, (default_mixture() if calibration is None else calibration.mixture)[None])[..., 0]
         logits = mixed_logits(log_probabilities(logits, taxonomy), trees, odds.to(logits.dtype))
     if calibration is None:
         return logits
-    offsets = phases @ torch.from_numpy(calibration.offsets).T
+    offsets = weighted_rows(phases, calibration.offsets)
     return (logits / temperatures(calibration, days, detections) + offsets).to(logits.dtype)
 
 # %% ../../nbs/06_loss/03_calibration.ipynb #cell-012
