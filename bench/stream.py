@@ -30,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from alert_messages import ELASTICC_SCHEMA, elasticc_alert, encode, fill_record  # noqa: E402
 
 from elasticc_hc import HierarchicalClassifier  # noqa: E402
+from elasticc_hc.classification.alert_stream import AlertClassifier  # noqa: E402
 from elasticc_hc.classification.brokers import broker_messages, encode_message  # noqa: E402
 from elasticc_hc.classification.state_store import Progress  # noqa: E402
-from elasticc_hc.classification.alert_stream import AlertClassifier  # noqa: E402
 
 EARLIER, FORCED = 20, 40
 ABOUT = dict.fromkeys(("brokerName", "brokerVersion", "classifierName", "classifierParams"), "bench")

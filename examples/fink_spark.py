@@ -20,8 +20,8 @@ RESULT = "`class` string, code int, probability float, leaf string, leaf_probabi
 
 def classify(table: pa.Table, run: str) -> pd.DataFrame:  # (n,) a row for each alert, missing where it cannot be classified
     "Broad class, Fink's number of it, and leaf."
-    from elasticc_hc.classification.brokers import fink_code
     from elasticc_hc.classification.alert_stream import alert_classifier
+    from elasticc_hc.classification.brokers import fink_code
 
     server = alert_classifier(run)
     answers, taxonomy = server.answer_table(table), server.classifier.taxonomy

@@ -27,8 +27,8 @@ from hypothesis import strategies as st
 kafka = pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed (the extra stream)")
 
 from elasticc_hc import HierarchicalClassifier  # noqa: E402
-from elasticc_hc.classification.brokers import BROKER_CLASSIFICATION  # noqa: E402
 from elasticc_hc.classification.alert_stream import MAX_BYTES, MAX_OBSERVATIONS, AlertClassifier  # noqa: E402
+from elasticc_hc.classification.brokers import BROKER_CLASSIFICATION  # noqa: E402
 
 ALERTS, KILLS = int(os.environ.get("STREAM_ALERTS", 600)), int(os.environ.get("STREAM_KILLS", 3))
 PROCESSES = Path(__file__).with_name("stream_processes.py")
