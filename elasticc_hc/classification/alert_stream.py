@@ -154,7 +154,7 @@ class AlertClassifier:
         classifier = run if isinstance(run, HierarchicalClassifier) else HierarchicalClassifier.load(run)
         self.schemas = schemas if isinstance(schemas, SchemaSource) else SchemaSource(schemas)
         self.classifier = replace(classifier, network=FixedBlocks(classifier.network))
-        check_blocks(self.classifier.network)
+        check_blocks(self.classifier)
         self.store = StateStore(state, self.classifier) if state else None
 
     def answer(

@@ -22,6 +22,7 @@ from .calibration import prior_names as prior_names
 from .calibration import prior_table as prior_table
 from .calibration import shift_prior as shift_prior
 from .calibration import temperatures as temperatures
+from .calibration import weighted_rows as weighted_rows
 from .loss import FlatCrossEntropy as FlatCrossEntropy
 from .loss import HierarchicalCrossEntropy as HierarchicalCrossEntropy
 from .loss import LAST_DAY as LAST_DAY

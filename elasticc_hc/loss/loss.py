@@ -37,9 +37,13 @@ def log_probabilities(
     taxonomy: Taxonomy,
 ) -> torch.Tensor:  # (…, n_nodes)
     "Log p(node): the sum of log p(node | parent) on the path from the root."
-    groups = torch.from_numpy(taxonomy.groups).to(logits.device)
-    conditionals = log_conditionals(logits, groups, int(taxonomy.groups.max()) + 1)
-    return conditionals @ torch.from_numpy(taxonomy.paths.T).to(conditionals)
+    total = conditionals = log_conditionals(logits, torch.from_numpy(taxonomy.groups).to(logits.device))
+    known = torch.cat([conditionals, conditionals.new_zeros(*conditionals.shape[:-1], 1)], dim=-1)  # zero for the node −1, above the root
+    parents = above = np.array(taxonomy.parents)
+    while (above >= 0).any():
+        total = total + known[..., torch.from_numpy(above).to(logits.device)]
+        above = np.where(above >= 0, parents[above], -1)
+    return total
 
 
 def node_probabilities(

@@ -196,7 +196,8 @@ class BoostedTrees:
         "Logarithms of the probabilities of all nodes."
         on_path = self.taxonomy.paths[self.leaves].astype(np.float64)
         found = self.booster.predict(features, num_threads=1) if len(features) else np.zeros((0, len(self.leaves)))
-        return torch.from_numpy(np.log(np.maximum(found @ on_path, LEAST_PROBABILITY)).astype(np.float32))
+        nodes = sum(found[:, k, None] * row for k, row in enumerate(on_path))  # in a fixed order, unlike a matrix product
+        return torch.from_numpy(np.log(np.maximum(nodes, LEAST_PROBABILITY)).astype(np.float32))
 
     def answers_at(
         self,
