@@ -37,6 +37,7 @@ def main():
         sys.exit("the warnings above must be mended first")
     (site / "_static/webpack-macros.html").unlink()  # a template of the theme
     shutil.rmtree(processed)
+    shutil.rmtree(ROOT / "jupyter_execute", ignore_errors=True)  # written by MyST-NB
     print(f"{len(list(site.rglob('*.html')))} pages: {site / 'index.html'}")
 
 
