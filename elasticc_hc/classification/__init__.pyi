@@ -75,6 +75,7 @@ from .state import BLOCK_LENGTHS as BLOCK_LENGTHS
 from .state import BLOCK_OBSERVATIONS as BLOCK_OBSERVATIONS
 from .state import BLOCK_ROWS as BLOCK_ROWS
 from .state import FixedBlocks as FixedBlocks
+from .state import STEP_ROWS as STEP_ROWS
 from .state import State as State
 from .state import advance_state as advance_state
 from .state import block_probabilities as block_probabilities
