@@ -59,8 +59,7 @@ def engineered_features(
     dec_deg: np.ndarray,  # (n,) declination (ICRS), degrees; NaN or beyond ±90 if unknown
 ) -> np.ndarray:  # (n, 5) float32 of 0 and 1, NaN where the position is unknown
     "The five flags of `ENGINEERED_FEATURES` for an array of positions."
-    from astropy import units
-    from astropy.coordinates import SkyCoord
+    from astropy.coordinates import SkyCoord, angular_separation
 
     known = np.isfinite(ra_deg) & (np.abs(dec_deg) <= 90)
     flags = np.full((len(known), len(ENGINEERED_FEATURES)), np.nan, dtype=np.float32)
@@ -68,8 +67,8 @@ def engineered_features(
         sky = SkyCoord(ra_deg[known], dec_deg[known], unit="deg").galactic
         flags[known, 0] = np.abs(sky.b.deg) < PLANE_LATITUDE_DEG
         for column, (l_deg, b_deg) in enumerate(DEEP_FIELDS.values(), start=1):
-            centre = SkyCoord(l_deg * units.deg, b_deg * units.deg, frame="galactic")
-            flags[known, column] = sky.separation(centre).deg < FIELD_RADIUS_DEG
+            apart = angular_separation(sky.l.rad, sky.b.rad, *np.radians([l_deg, b_deg]))
+            flags[known, column] = np.degrees(apart) < FIELD_RADIUS_DEG
     return flags
 
 # %% ../../nbs/03_lightcurves/03_statics.ipynb #cell-009
