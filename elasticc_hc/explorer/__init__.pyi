@@ -51,6 +51,7 @@ from .panels import DARK_COLORS as DARK_COLORS
 from .panels import Display as Display
 from .panels import FLAG_NAMES as FLAG_NAMES
 from .panels import HOVER_TEMPLATE as HOVER_TEMPLATE
+from .panels import MODE_BAR as MODE_BAR
 from .panels import PLOTLY_SYMBOLS as PLOTLY_SYMBOLS
 from .panels import area_traces as area_traces
 from .panels import band_colors as band_colors
