@@ -185,7 +185,7 @@ def choice_widgets(
         alone=_button("remove comparison", "show one classifier only"),
     )
 
-# %% ../../nbs/11_explorer/04_controls.ipynb #cell-005
+# %% ../../nbs/11_explorer/04_controls.ipynb #61f7e740
 def export_path(
     folder: Path,  # created if it does not exist
     snid: str,
@@ -216,7 +216,7 @@ def write_png(
     plt.close(axes[0].figure)
     return path
 
-# %% ../../nbs/11_explorer/04_controls.ipynb #cell-007
+# %% ../../nbs/11_explorer/04_controls.ipynb #0ac1e0c4
 def figures_page(
     figures: list,  # plotly figures, one below the other
     title: str,
@@ -243,7 +243,7 @@ def write_figures_page(
         partial.write_text(figures_page(figures, title, text), encoding="utf-8")
     return path
 
-# %% ../../nbs/11_explorer/04_controls.ipynb #cell-009
+# %% ../../nbs/11_explorer/04_controls.ipynb #cea903ec
 def source_code(source) -> str:
     "The light curves of an explorer as code: paths as text, objects in memory by a name."
     if isinstance(source, str | Path):
