@@ -51,13 +51,16 @@ from .panels import DARK_COLORS as DARK_COLORS
 from .panels import Display as Display
 from .panels import FLAG_NAMES as FLAG_NAMES
 from .panels import HOVER_TEMPLATE as HOVER_TEMPLATE
+from .panels import LEAST_AREA as LEAST_AREA
 from .panels import MODE_BAR as MODE_BAR
 from .panels import PLOTLY_SYMBOLS as PLOTLY_SYMBOLS
+from .panels import STYLE as STYLE
 from .panels import area_traces as area_traces
 from .panels import band_colors as band_colors
 from .panels import build_figure as build_figure
 from .panels import card_layout as card_layout
 from .panels import card_ranges as card_ranges
+from .panels import changed_style as changed_style
 from .panels import empty_areas as empty_areas
 from .panels import empty_card as empty_card
 from .panels import empty_folded as empty_folded

@@ -48,6 +48,7 @@ class InputListener(anywidget.AnyWidget):
 
     _esm, _css = _asset("js"), _asset("css")
     box = traitlets.Unicode(BOX_CLASS).tag(sync=True)
+    arranged = traitlets.Int(0).tag(sync=True)  # counts the arrangements of widgets, after which frames are looked for
     day = traitlets.Float(0.0).tag(sync=True)  # position of the cut on the time axis
     dark = traitlets.Bool(False).tag(sync=True)  # whether the theme is dark
 

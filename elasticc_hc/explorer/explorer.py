@@ -172,6 +172,7 @@ def _arrange(self: Explorer) -> None:
     self._turn_page(pages)
     toolbar = widgets.HBox([b.previous, b.next, b.random, b.snid, b.level, b.png, b.html, b.csv, b.code], layout=wrap)
     self.children = [toolbar, self.status, self.message, main, self.code, self.listener]
+    self.listener.arranged += 1
 
 
 @patch

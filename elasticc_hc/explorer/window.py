@@ -327,6 +327,7 @@ def build_others(self: Window) -> None:
         trees = [one.taxonomy for _, one in self.comparisons]
         self.compared = [(key, empty_areas(tree, level, widget=True)) for key, tree in zip(wanted, trees, strict=True)]
         self.others.children = [fitted(figure) for _, figure in self.compared]
+        self.listener.arranged += 1
     self.others.layout.display = "" if wanted else "none"
 
 
