@@ -35,6 +35,7 @@ from .controls import figures_page as figures_page
 from .controls import filter_conditions as filter_conditions
 from .controls import filter_widgets as filter_widgets
 from .controls import load_classifier as load_classifier
+from .controls import open_lab as open_lab
 from .controls import packaged_names as packaged_names
 from .controls import reset_filters as reset_filters
 from .controls import source_code as source_code
@@ -44,7 +45,6 @@ from .controls import write_png as write_png
 from .explorer import CLASSIFY_ON_OPENING as CLASSIFY_ON_OPENING
 from .explorer import Explorer as Explorer
 from .explorer import explore as explore
-from .explorer import open_lab as open_lab
 from .panels import AXIS as AXIS
 from .panels import CLEAR as CLEAR
 from .panels import DARK_COLORS as DARK_COLORS
@@ -56,7 +56,6 @@ from .panels import MODE_BAR as MODE_BAR
 from .panels import PLOTLY_SYMBOLS as PLOTLY_SYMBOLS
 from .panels import STYLE as STYLE
 from .panels import area_traces as area_traces
-from .panels import band_colors as band_colors
 from .panels import build_figure as build_figure
 from .panels import card_layout as card_layout
 from .panels import card_ranges as card_ranges

@@ -6,9 +6,11 @@
 __all__ = ['BOX_CLASS', 'ANY_CLASS', 'MOST_DETECTIONS', 'CUT_STEPS', 'AXES', 'NOTEBOOK_TEXT', 'InputListener', 'filter_widgets',
            'filter_conditions', 'reset_filters', 'button_widgets', 'display_widgets', 'load_classifier',
            'packaged_names', 'choice_widgets', 'export_path', 'write_png', 'figures_page', 'write_figures_page',
-           'source_code', 'code_cell', 'write_notebook']
+           'source_code', 'code_cell', 'write_notebook', 'open_lab']
 
 # %% ../../nbs/11_explorer/04_controls.ipynb #5747df58
+import subprocess
+import sys
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -303,3 +305,15 @@ def write_notebook(
     with atomic_write(path) as partial:
         nbformat.write(notebook, partial)
     return path
+
+# %% ../../nbs/11_explorer/04_controls.ipynb #cell-010x
+def open_lab(
+    notebook: str | Path,
+) -> int:  # exit code of JupyterLab, when it is closed
+    "Open a notebook in JupyterLab and wait until it is closed."
+    server = subprocess.Popen([sys.executable, "-m", "jupyterlab", str(notebook)])
+    while True:
+        try:
+            return server.wait()
+        except KeyboardInterrupt:
+            continue

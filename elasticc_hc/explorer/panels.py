@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['DARK_COLORS', 'PLOTLY_SYMBOLS', 'FLAG_NAMES', 'HOVER_TEMPLATE', 'AXIS', 'CLEAR', 'MODE_BAR', 'LEAST_AREA', 'STYLE',
-           'Display', 'time_scale', 'band_colors', 'flag_words', 'vertical_positions', 'point_columns', 'point_traces',
-           'area_traces', 'card_layout', 'build_figure', 'empty_card', 'card_ranges', 'fill_card', 'changed_style',
-           'update_traces', 'move_cut', 'empty_areas', 'fill_areas', 'icicle_values', 'empty_icicle', 'fill_icicle',
-           'empty_folded', 'fill_folded']
+           'Display', 'time_scale', 'flag_words', 'vertical_positions', 'point_columns', 'point_traces', 'area_traces',
+           'card_layout', 'build_figure', 'empty_card', 'card_ranges', 'fill_card', 'changed_style', 'update_traces',
+           'move_cut', 'empty_areas', 'fill_areas', 'icicle_values', 'empty_icicle', 'fill_icicle', 'empty_folded',
+           'fill_folded']
 
 # %% ../../nbs/11_explorer/03_panels.ipynb #cell-003
 from dataclasses import dataclass
@@ -41,21 +41,13 @@ class Display:
         return BANDS[trace // 2] in self.bands and (self.forced or trace % 2 == 0)
 
 
-def time_scale(
-    source: LSSTSource,
-    display: Display,
-) -> float:  # 1 + z in the rest frame, 1 in the observer frame or without a redshift
+def time_scale(source: LSSTSource, display: Display) -> float:  # 1 + z in the rest frame, else (or without a redshift) 1
     "Observer-frame days per day on the time axis."
     z = best_redshift(source.curves.header)[0] if display.rest and source.is_detected else np.nan
     return float(1 + z) if z > 0 else 1.0
 
 
 DARK_COLORS = dict(zip(BANDS, ("#3EB7FF", "#30C39F", "#FF7E00", "#2AF5FF", "#A7F9C1", "#FDC900"), strict=True))  # RTN-045
-
-
-def band_colors(dark: bool) -> dict[str, str]:
-    "Colours of the bands on a light or dark background."
-    return DARK_COLORS if dark else BAND_COLORS
 
 # %% ../../nbs/11_explorer/03_panels.ipynb #cell-006
 PLOTLY_SYMBOLS = dict(zip(BANDS, ("circle", "triangle-up", "triangle-down", "square", "star", "pentagon"), strict=True))
@@ -103,7 +95,7 @@ def point_columns(
 ) -> list[dict]:  # twelve: detections and forced points of each band
     "Coordinates, errors and hover text of every point, band by band."
     y, error, limit = vertical_positions(curves, display.sigma)
-    rows, filled, colors = _hover_rows(curves, limit, display.sigma), [], band_colors(display.dark)
+    rows, filled, colors = _hover_rows(curves, limit, display.sigma), [], DARK_COLORS if display.dark else BAND_COLORS
     for trace in range(2 * len(BANDS)):
         band, mine = BANDS[trace // 2], curves.BAND == trace // 2
         seen = mine & curves.detected
@@ -212,7 +204,11 @@ def empty_card(
     return build_figure(traces, go.Layout(**card_layout(taxonomy is not None), shapes=_shapes(None)), widget)
 
 # %% ../../nbs/11_explorer/03_panels.ipynb #cell-015
-LEAST_AREA = 1e-3  # probability that an area reaches at least once: thinner ones would be drawn unseen
+def _edges(story: ClassEvolution, end: float) -> np.ndarray:
+    return np.append(story.days, max(min(end, story.known_until), story.days[-1] + 0.02))
+
+
+LEAST_AREA = 1e-3  # probability that an area reaches at least once; thinner ones would not be visible and are empty
 
 
 def _areas(
@@ -225,18 +221,19 @@ def _areas(
     "Coordinates of the area of each class: a step function with a step at every detection."
     if story is None:
         return [{"x": np.zeros(0), "y": np.zeros(0), "showlegend": False, "visible": True}] * n
-    days, nodes = np.append(story.days, max(min(end, story.known_until), story.days[-1] + 0.02)), story.taxonomy.level(level)
+    days, nodes = _edges(story, end), story.taxonomy.level(level)
     heights = np.append(story.probabilities, story.probabilities[-1:], axis=0)[:, nodes].astype(float)
     names = [story.taxonomy.nodes[node] for node in nodes]
-    return [{"x": days / scale, "y": height, "name": name, "showlegend": False, "visible": bool(height.max() >= LEAST_AREA)}
-            for height, name in zip(heights.T, names, strict=True)]  # fmt: skip
+    return [{"x": days[:n] / scale, "y": height[:n], "name": name, "showlegend": False, "visible": bool(n)}
+            for height, name in zip(heights.T, names, strict=True)
+            for n in [len(days) if height.max() >= LEAST_AREA else 0]]  # fmt: skip
 
 
 def _area_names(story: ClassEvolution | None, level: str, end: float, scale: float) -> list[dict]:
     "Names of the classes in their areas."
     if story is None:
         return []
-    days, nodes = np.append(story.days, max(min(end, story.known_until), story.days[-1] + 0.02)), story.taxonomy.level(level)
+    days, nodes = _edges(story, end), story.taxonomy.level(level)
     style = {"xref": "x", "yref": "y2", "showarrow": False, "font": {"size": 11}, "bgcolor": "rgba(255,255,255,0.65)"}
     return [
         {"x": day / scale, "y": p, "text": story.taxonomy.labels[nodes[i]], **style}
@@ -255,9 +252,9 @@ def card_ranges(
     shown = (time >= first) & (time <= last) & np.isin(curves.BAND, [BANDS.index(band) for band in display.bands])
     y = vertical_positions(curves, display.sigma)[0][shown & (display.forced | curves.detected)]
     y = y[np.isfinite(y)]
-    low, high = (y.min(initial=0), y.max(initial=0)) if display.sigma is None else (y.min(initial=30), y.max(initial=10))
-    margin = 0.08 * (high - low or 1)
-    vertical = [low - margin, high + margin] if display.sigma is None else [high + margin, low - margin] if len(y) else [26, 20]
+    low, high = (y.min(initial=0), y.max(initial=0)) if display.sigma is None else (y.min(), y.max()) if len(y) else (20, 26)
+    vertical = np.array([low, high]) + 0.08 * (high - low or 1) * np.array([-1, 1])
+    vertical = vertical if display.sigma is None else vertical[::-1]
     return {"xaxis.range": [first / scale, last / scale], "yaxis.range": [float(end) for end in vertical]}
 
 
@@ -290,8 +287,8 @@ def _newest_alert_shape(source: LSSTSource, scale: float) -> dict:
 def _newest_alert_name(source: LSSTSource, scale: float) -> list[dict]:
     "The label of that line, right of it."
     day, style = newest_alert_day(source), {"xref": "x", "yref": "paper", "showarrow": False, "font": {"size": 10, "color": "#555"}}
-    note = {"x": day / scale, "y": 1, "text": "newest alert", "textangle": -90, "xanchor": "left", "yanchor": "top"}
-    return [note | style] if np.isfinite(day) else []
+    style |= {"x": day / scale, "y": 1, "text": "newest alert", "textangle": -90, "xanchor": "left", "yanchor": "top"}
+    return [style] if np.isfinite(day) else []
 
 
 def fill_card(
@@ -327,8 +324,10 @@ def update_traces(
     traces: list[dict],  # new properties of every trace
     layout: dict,  # new properties of the layout
 ):  # the figure
-    "Change all traces of a figure with one message to the browser."
-    figure.plotly_update(restyle_data=_by_property(traces), relayout_data=layout, trace_indexes=list(range(len(traces))))
+    "Change the traces of a figure with one message to the browser; those that are empty and remain so are left out."
+    changed = [i for i, trace in enumerate(traces) if len(trace["x"]) or trace["visible"] or figure.data[i].visible is not False]
+    new = _by_property([traces[i] for i in changed])
+    figure.plotly_update(restyle_data=new, relayout_data=layout, trace_indexes=changed)
     return figure
 
 
@@ -412,8 +411,7 @@ def empty_icicle(
     )  # fmt: skip
     size = {"autosize": True, "margin": {"l": 5, "r": 5, "t": 24, "b": 5}, "paper_bgcolor": CLEAR}
     small = {"uniformtext": {"minsize": 9, "mode": "hide"}}  # text that would be illegible is hidden
-    layout = go.Layout(template="none", title={"font": {"size": 13}}, **size, **small)
-    return build_figure([trace], layout, widget)
+    return build_figure([trace], go.Layout(template="none", title={"font": {"size": 13}}, **size, **small), widget)
 
 
 def fill_icicle(figure, probabilities: np.ndarray | None, taxonomy: Taxonomy, title: str = ""):

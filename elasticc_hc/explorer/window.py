@@ -179,8 +179,8 @@ def draw(
     end = round(max(min(time_span(source)[1], newest_alert_day(source)), 0.1), 3) if source.is_detected else 0.1
     self._set_range(end)
     self._at_the_cut()
-    self.host.value = host_html(source, self.true_class())
     fill_card(self.card, source, story, self.buttons.level.value, None if story is None else end, self.display())
+    self.host.value = host_html(source, self.true_class())
     self.shown.rest.disabled = time_scale(source, Display(rest=True)) == 1
     self.draw_others()
     self._set_period(0)
