@@ -6,8 +6,7 @@ Repeats the objects of FILE under new names up to the requested number, in row g
 new process it measures the opening of the catalogue and of the window (without imports), their memory, the change to the next
 object and to a random one (which reads another row group), and a change of the cut, all in the kernel. With --browser the same
 is measured in JupyterLab with a headless Chromium on this machine, from the click to the last change of any figure, and from a
-move of the mouse to the cut line drawn (sizes of the window and of the figures as in tests/test_browser.py). Prints one JSON line
-per result.
+move of the mouse to the cut line drawn, in a window of 1280 × 800 pixels. Prints one JSON line per result.
 """
 
 import argparse
@@ -128,6 +127,7 @@ def measure_in_browser(path: Path, pages: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_notebook(path, "plasticc", Path(folder) / "explore.ipynb")
         with laboratory(Path(folder)) as address, blank_page() as page:
+            page.set_viewport_size({"width": 1280, "height": 800})
             run_all(page, f"{address}/lab/tree/explore.ipynb?reset")
             page.wait_for_timeout(2000)
             for label in ("next", "random"):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from periodic_stars import periodic_stars
 
 from elasticc_hc.lightcurves.lightcurves import BANDS, LightCurves
 from elasticc_hc.source.fluxcurve import AFTER_DAYS, BEFORE_DAYS, fold_phases, has_magnitude, periodogram, plot_flux
@@ -109,3 +110,22 @@ def test_csv_is_whole_or_not_there(tmp_path):
         source.to_csv(tmp_path / "no" / "such.csv")
     source.to_csv(tmp_path / "one.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["one.csv"]
+
+
+@pytest.mark.parametrize("model, least", [("RRL", 0.9), ("Cepheid", 0.9), ("d-Sct", 0.9), ("EB", 0.6)])
+def test_true_periods_of_simulated_stars(model, least):
+    """The true period, or half of it with the double period named; other stars than those of bench/periods.py."""
+    curves, periods = periodic_stars(model, 10, seed=11)
+    right = 0
+    for i, true in enumerate(periods):
+        found = LSSTSource(curves[i]).find_period()
+        right += abs(found.period_days / true - 1) < 0.01 or abs(found.aliases.get("double period", 0) / true - 1) < 0.01
+    assert (curves.detected.sum() >= 600) and right >= least * len(periods)
+
+
+def test_saturated_points_do_not_make_a_period():
+    curves, periods = periodic_stars("RRL", 1, seed=3)
+    wrong = curves.BAND == 2
+    spoiled = replace(curves, FLUXCAL=np.where(wrong, 1e5, curves.FLUXCAL).astype(np.float32),
+                      PHOTFLAG=np.where(wrong, curves.PHOTFLAG | 1024, curves.PHOTFLAG).astype(np.int32))  # fmt: skip
+    assert abs(periodogram(spoiled).period_days / periods[0] - 1) < 0.01

@@ -6,9 +6,11 @@
 __all__ = ['BOX_CLASS', 'ANY_CLASS', 'MOST_DETECTIONS', 'CUT_STEPS', 'AXES', 'NOTEBOOK_TEXT', 'InputListener', 'filter_widgets',
            'filter_conditions', 'reset_filters', 'button_widgets', 'display_widgets', 'load_classifier',
            'packaged_names', 'choice_widgets', 'export_path', 'write_png', 'figures_page', 'write_figures_page',
-           'source_code', 'code_cell', 'write_notebook']
+           'source_code', 'code_cell', 'write_notebook', 'open_lab']
 
 # %% ../../nbs/11_explorer/04_controls.ipynb #5747df58
+import subprocess
+import sys
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -48,6 +50,7 @@ class InputListener(anywidget.AnyWidget):
 
     _esm, _css = _asset("js"), _asset("css")
     box = traitlets.Unicode(BOX_CLASS).tag(sync=True)
+    arranged = traitlets.Int(0).tag(sync=True)  # counts the arrangements of widgets, after which frames are looked for
     day = traitlets.Float(0.0).tag(sync=True)  # position of the cut on the time axis
     dark = traitlets.Bool(False).tag(sync=True)  # whether the theme is dark
 
@@ -185,7 +188,7 @@ def choice_widgets(
         alone=_button("remove comparison", "show one classifier only"),
     )
 
-# %% ../../nbs/11_explorer/04_controls.ipynb #c03e4109
+# %% ../../nbs/11_explorer/04_controls.ipynb #61f7e740
 def export_path(
     folder: Path,  # created if it does not exist
     snid: str,
@@ -216,7 +219,7 @@ def write_png(
     plt.close(axes[0].figure)
     return path
 
-# %% ../../nbs/11_explorer/04_controls.ipynb #a99806e7
+# %% ../../nbs/11_explorer/04_controls.ipynb #0ac1e0c4
 def figures_page(
     figures: list,  # plotly figures, one below the other
     title: str,
@@ -243,7 +246,7 @@ def write_figures_page(
         partial.write_text(figures_page(figures, title, text), encoding="utf-8")
     return path
 
-# %% ../../nbs/11_explorer/04_controls.ipynb #d27304e0
+# %% ../../nbs/11_explorer/04_controls.ipynb #cea903ec
 def source_code(source) -> str:
     "The light curves of an explorer as code: paths as text, objects in memory by a name."
     if isinstance(source, str | Path):
@@ -302,3 +305,15 @@ def write_notebook(
     with atomic_write(path) as partial:
         nbformat.write(notebook, partial)
     return path
+
+# %% ../../nbs/11_explorer/04_controls.ipynb #cell-010x
+def open_lab(
+    notebook: str | Path,
+) -> int:  # exit code of JupyterLab, when it is closed
+    "Open a notebook in JupyterLab and wait until it is closed."
+    server = subprocess.Popen([sys.executable, "-m", "jupyterlab", str(notebook)])
+    while True:
+        try:
+            return server.wait()
+        except KeyboardInterrupt:
+            continue

@@ -60,7 +60,7 @@ function watchTheme(model) {
 }
 
 // Figures are drawn again when their frame has changed its size. New frames and fields are found when widgets come and go.
-function watchSizes(box) {
+function watchSizes(box, model) {
   const sizes = new Map();
   const frames = new ResizeObserver((entries) => {
     const changed = entries.filter(({target, contentRect: {width, height}}) => sizes.get(target) !== `${width} ${height}`);
@@ -71,9 +71,10 @@ function watchSizes(box) {
     box.querySelectorAll(".elasticc-fit").forEach((frame) => frames.observe(frame));
     name(box);
   };
-  new MutationObserver((records) => {
-    if (records.some(({target}) => !target.closest(".js-plotly-plot, [role=status], [role=alert]"))) requestAnimationFrame(find);
-  }).observe(box, {childList: true, subtree: true});
+  const soon = () => [200, 1500, 6000].forEach((wait) => setTimeout(find, wait));  // views are made one after the other
+  model.on("change:arranged", soon);
+  box.addEventListener("focusin", () => name(box));
+  soon();
   find();
 }
 
@@ -105,7 +106,7 @@ function listen(box, model) {
     box.classList.toggle("near-cut", Boolean(cut) && cut.distance <= 8);
   });
   watchTheme(model);
-  watchSizes(box);
+  watchSizes(box, model);
 }
 
 function render({model, el}) {

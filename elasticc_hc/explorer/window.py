@@ -226,6 +226,65 @@ def display_page(self: Window) -> widgets.VBox:
     folding = [widgets.HBox([d.fold, d.period], layout=row), widgets.HBox([d.search, d.halve, d.double], layout=row)]
     return widgets.VBox([d.axis, widgets.HBox(list(d.bands.values()), layout=row), d.forced, d.whole, d.rest, *folding])
 
+# %% ../../nbs/11_explorer/05_window.ipynb #cell-012x
+@patch
+def draw(
+    self: Window,
+    source: LSSTSource,
+    story: ClassEvolution | None,  # None without a classification
+) -> None:
+    "Draw an object in every panel, with the cut at its end."
+    self.source, self.story = source, story
+    end = round(max(min(time_span(source)[1], newest_alert_day(source)), 0.1), 3) if source.is_detected else 0.1
+    self._set_range(end)
+    self._at_the_cut()
+    fill_card(self.card, source, story, self.buttons.level.value, None if story is None else end, self.display())
+    self.host.value = host_html(source, self.true_class())
+    self.shown.rest.disabled = time_scale(source, Display(rest=True)) == 1
+    self.draw_others()
+    self._set_period(0)
+    self._fold()
+
+
+@patch
+def _redraw(self: Window) -> None:
+    "Draw the same object with other options."
+    if self.source is not None:
+        cut = self.buttons.cut.value if self.story else None
+        fill_card(self.card, self.source, self.story, self.buttons.level.value, cut, self.display())
+        self.draw_others()
+        self._at_the_cut()
+        self._fold()
+
+
+@patch
+def home(self: Window) -> None:
+    "Set the ranges of the figures to those of the object, after a zoom."
+    if self.source is not None:
+        self.card.plotly_relayout(card_ranges(self.source, self.display()))
+        self._fold()
+
+
+@patch
+def _set_range(self: Window, end: float) -> None:
+    "Set the range of the cut from the first detection to the end, and the cut to the end."
+    cut, self._settled = self.buttons.cut, False
+    with cut.hold_sync():
+        cut.max = max(cut.max, end)
+        cut.value, cut.max = end, end
+    cut.disabled = self.buttons.knob.disabled = self.story is None
+    self._settled = True
+
+
+@patch
+def clear(
+    self: Window,
+    snid: str = "–",  # SNID of the object that could not be displayed
+) -> None:
+    "Clear all panels; axes without an object have no ticks."
+    columns = {"SNID": [], "MJD": [], "BAND": [], "PHOTFLAG": [], "FLUXCAL": [], "FLUXCALERR": []}
+    self.draw(LSSTSource(LightCurves.from_frame(pd.DataFrame(columns), pd.DataFrame({"SNID": [snid]}))), None)
+
 # %% ../../nbs/11_explorer/05_window.ipynb #cell-014x
 @patch
 def _cut(self: Window) -> None:
@@ -327,6 +386,7 @@ def build_others(self: Window) -> None:
         trees = [one.taxonomy for _, one in self.comparisons]
         self.compared = [(key, empty_areas(tree, level, widget=True)) for key, tree in zip(wanted, trees, strict=True)]
         self.others.children = [fitted(figure) for _, figure in self.compared]
+        self.listener.arranged += 1
     self.others.layout.display = "" if wanted else "none"
 
 
