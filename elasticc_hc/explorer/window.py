@@ -85,65 +85,6 @@ def run_guarded(
     except EXPECTED_ERRORS as error:
         self.show_message(" ".join(str(error).split()), wrong=True)
 
-# %% ../../nbs/11_explorer/05_window.ipynb #cell-012x
-@patch
-def draw(
-    self: Window,
-    source: LSSTSource,
-    story: ClassEvolution | None,  # None without a classification
-) -> None:
-    "Draw an object in every panel, with the cut at its end."
-    self.source, self.story = source, story
-    end = round(max(min(time_span(source)[1], newest_alert_day(source)), 0.1), 3) if source.is_detected else 0.1
-    self._set_range(end)
-    self._at_the_cut()
-    self.host.value = host_html(source, self.true_class())
-    fill_card(self.card, source, story, self.buttons.level.value, None if story is None else end, self.display())
-    self.shown.rest.disabled = time_scale(source, Display(rest=True)) == 1
-    self.draw_others()
-    self._set_period(0)
-    self._fold()
-
-
-@patch
-def _redraw(self: Window) -> None:
-    "Draw the same object with other options."
-    if self.source is not None:
-        cut = self.buttons.cut.value if self.story else None
-        fill_card(self.card, self.source, self.story, self.buttons.level.value, cut, self.display())
-        self.draw_others()
-        self._at_the_cut()
-        self._fold()
-
-
-@patch
-def home(self: Window) -> None:
-    "Set the ranges of the figures to those of the object, after a zoom."
-    if self.source is not None:
-        self.card.plotly_relayout(card_ranges(self.source, self.display()))
-        self._fold()
-
-
-@patch
-def _set_range(self: Window, end: float) -> None:
-    "Set the range of the cut from the first detection to the end, and the cut to the end."
-    cut, self._settled = self.buttons.cut, False
-    with cut.hold_sync():
-        cut.max = max(cut.max, end)
-        cut.value, cut.max = end, end
-    cut.disabled = self.buttons.knob.disabled = self.story is None
-    self._settled = True
-
-
-@patch
-def clear(
-    self: Window,
-    snid: str = "–",  # SNID of the object that could not be displayed
-) -> None:
-    "Clear all panels; axes without an object have no ticks."
-    columns = {"SNID": [], "MJD": [], "BAND": [], "PHOTFLAG": [], "FLUXCAL": [], "FLUXCALERR": []}
-    self.draw(LSSTSource(LightCurves.from_frame(pd.DataFrame(columns), pd.DataFrame({"SNID": [snid]}))), None)
-
 # %% ../../nbs/11_explorer/05_window.ipynb #cell-010x
 def fitted(*figures, css: tuple[str, ...] = ("elasticc-fit",)) -> widgets.VBox:
     "A frame whose height the style sheet gives."
