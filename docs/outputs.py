@@ -68,6 +68,7 @@ def run(path, check):
 
 def main():
     os.environ |= {"IN_TEST": "1", "OMP_NUM_THREADS": "1"}  # nbdev exports nothing while a test runs
+    os.environ.pop("MPLBACKEND", None)  # notebooks draw inline, as in JupyterLab
     check = "--check" in sys.argv
     chosen = [Path(name).resolve() for name in sys.argv[1:] if name != "--check"]
     paths = chosen or sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)

@@ -265,9 +265,10 @@ def plot_flux_curve(
     mag: bool = False,  # AB magnitudes instead of fluxes: points of negative flux are omitted
     fold: float | None = None,  # period in days: two cycles of phase instead of time
     phase: float = 0.0,  # with `fold`: phase of the first detection, in cycles
+    whole: bool = False,  # show all observations; by default the event, see `event_window`
 ):  # the axes
     "Flux in nJy or AB magnitude against days since first detection (else MJD) or phase; ValueError for a wrong band or period."
-    return plot_flux(self.curves, ax, bands, magnitudes, legend, mag=mag, fold=fold, phase=phase)
+    return plot_flux(self.curves, ax, bands, magnitudes, legend, mag=mag, fold=fold, phase=phase, whole=whole)
 
 # %% ../../nbs/04_source/03_source.ipynb #cell-031
 @patch
