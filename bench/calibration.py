@@ -26,8 +26,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from elasticc_hc.classification.classifier import HierarchicalClassifier, Predictions
+from elasticc_hc.classification.classifier import HierarchicalClassifier
 from elasticc_hc.classification.prediction_sets import conformal_sets, coverage, fit_thresholds
+from elasticc_hc.classification.predictions import Predictions
 from elasticc_hc.classification.runs import concatenate_predictions, load_folds, out_of_fold, save_calibration
 from elasticc_hc.conversion.train_test_split import split_value
 from elasticc_hc.evaluation.metrics import compute_metrics

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from elasticc_hc.classification.classifier import Predictions
+from elasticc_hc.classification.predictions import Predictions
 from elasticc_hc.evaluation.metrics import compute_metrics
 from elasticc_hc.evaluation.report import write_evaluation
 from elasticc_hc.lightcurves.lightcurves import DETECTED, LightCurves

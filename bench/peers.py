@@ -39,7 +39,8 @@ import pandas as pd
 from quality import MODELS, VALIDATION_FRACTION, argument_parser, provenance, trained
 
 from elasticc_hc.augmentation.augmentation import windows_by_days
-from elasticc_hc.classification.classifier import HierarchicalClassifier, Predictions
+from elasticc_hc.classification.classifier import HierarchicalClassifier
+from elasticc_hc.classification.predictions import Predictions
 from elasticc_hc.conversion.train_test_split import split_value
 from elasticc_hc.evaluation.metrics import confusion, confusion_scores, macro_average
 from elasticc_hc.lightcurves.lightcurves import BANDS, LightCurves, process

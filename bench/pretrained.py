@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from metadata import HOST_REDSHIFT, shown
 
-from elasticc_hc.classification.classifier import PRETRAINED, HierarchicalClassifier, Predictions, day_name
+from elasticc_hc.classification.classifier import PRETRAINED, HierarchicalClassifier
+from elasticc_hc.classification.predictions import Predictions, day_name
 from elasticc_hc.evaluation.metrics import compute_metrics
 from elasticc_hc.lightcurves.lightcurves import LightCurves
 from elasticc_hc.training.dataset import DAYS

@@ -30,7 +30,8 @@ import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from elasticc_hc.augmentation.augmentation import windows_by_days
-from elasticc_hc.classification.classifier import HierarchicalClassifier, Predictions
+from elasticc_hc.classification.classifier import HierarchicalClassifier
+from elasticc_hc.classification.predictions import Predictions
 from elasticc_hc.conversion.train_test_split import split_value
 from elasticc_hc.evaluation.metrics import compute_metrics
 from elasticc_hc.lightcurves.lightcurves import BANDS, LightCurves, process

@@ -19,7 +19,7 @@ from .lightcurves.tables import SAMPLE as SAMPLE
 from .source.source import LSSTSource as LSSTSource
 from .taxonomy.taxonomy import Taxonomy as Taxonomy
 from .classification.classifier import HierarchicalClassifier as HierarchicalClassifier
-from .classification.classifier import Predictions as Predictions
+from .classification.predictions import Predictions as Predictions
 from .classification.runs import predict as predict
 from .classification.runs import train as train
 from .classification.alert_stream import stream as stream

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elasticc_hc.classification.brokers import BROKER_FORMATS, RESIDUAL_CLASS_ID, to_broker
-from elasticc_hc.classification.classifier import HierarchicalClassifier, Predictions
+from elasticc_hc.classification.classifier import HierarchicalClassifier
 from elasticc_hc.classification.prediction_sets import conformal_sets, coverage, cut_tree, fit_thresholds, merge_complete_siblings
+from elasticc_hc.classification.predictions import Predictions
 from elasticc_hc.lightcurves.lightcurves import LightCurves
 from elasticc_hc.loss.calibration import (
     DAY_KNOTS,

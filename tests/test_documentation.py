@@ -89,7 +89,7 @@ def test_every_public_name_is_in_the_api_and_in_the_book(site):
              "lightcurves.lightcurves.LightCurves", "evaluation.report.evaluate", "classification.runs.train")}  # fmt: skip
     assert names <= linked and len(linked) > 200
     assert "elasticc_hc.classification.classifier.HierarchicalClassifier.predict" in Page(
-        (site / "09_classification/02_classifier.html").read_text(encoding="utf-8")
+        (site / "09_classification/03_classifier.html").read_text(encoding="utf-8")
     ).anchors
 
 
@@ -126,7 +126,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
         pass
 
 
-LOOKED_AT = ["index.html", "book.html", "09_classification/02_classifier.html", "api/09_classification.html", "06_loss/02_loss.html",
+LOOKED_AT = ["index.html", "book.html", "09_classification/03_classifier.html", "api/09_classification.html", "06_loss/02_loss.html",
              "benchmarks.html", "benchmarks/quality_plasticc.html", "data/dictionary.html", "tutorials/faq.html"]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sklearn import metrics as flat
 
-from elasticc_hc.classification.classifier import Predictions
+from elasticc_hc.classification.predictions import Predictions
 from elasticc_hc.evaluation import animation, results
 from elasticc_hc.evaluation import metrics as metrics_module
 from elasticc_hc.evaluation.animation import animate_predictions

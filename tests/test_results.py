@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from elasticc_hc import cli
-from elasticc_hc.classification.classifier import HierarchicalClassifier, Predictions
+from elasticc_hc.classification.classifier import HierarchicalClassifier
 from elasticc_hc.classification.object_card import class_evolutions, extreme_objects, object_card_figure
+from elasticc_hc.classification.predictions import Predictions
 from elasticc_hc.conversion.train_test_split import split_value
 from elasticc_hc.evaluation import animation
 from elasticc_hc.evaluation import report as report_module

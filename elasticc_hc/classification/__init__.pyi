@@ -26,8 +26,6 @@ from .brokers import fink_code as fink_code
 from .brokers import to_broker as to_broker
 from .classifier import HierarchicalClassifier as HierarchicalClassifier
 from .classifier import PRETRAINED as PRETRAINED
-from .classifier import Predictions as Predictions
-from .classifier import day_name as day_name
 from .kafka import DEAD_BYTES as DEAD_BYTES
 from .kafka import DeadLetters as DeadLetters
 from .kafka import KafkaLink as KafkaLink
@@ -89,6 +87,8 @@ from .prediction_sets import cut_tree as cut_tree
 from .prediction_sets import fit_thresholds as fit_thresholds
 from .prediction_sets import merge_complete_siblings as merge_complete_siblings
 from .prediction_sets import validated_probabilities as validated_probabilities
+from .predictions import Predictions as Predictions
+from .predictions import day_name as day_name
 from .runs import FOLD_SEED as FOLD_SEED
 from .runs import Fold as Fold
 from .runs import RUN_FILES as RUN_FILES

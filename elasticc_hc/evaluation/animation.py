@@ -22,7 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..classification.classifier import HierarchicalClassifier, Predictions, day_name
+from ..classification.classifier import HierarchicalClassifier
+from ..classification.predictions import Predictions, day_name
 from ..classification.object_card import ClassEvolution, class_evolutions, object_card_figure
 from .curves import plot_roc
 from .figures import draw_confusion, plot_metric_by_day, sibling_blocks, text_width

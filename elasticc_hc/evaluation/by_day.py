@@ -14,7 +14,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..classification.classifier import Predictions, day_name
+from ..classification.predictions import Predictions, day_name
 from .curves import ROC_STYLES, line_color
 from .figures import LEVEL_COLORS, day_labels, day_positions, plot_metric_by_day, set_day_ticks, sibling_blocks
 from .metrics import LEVEL_NAMES, METRIC_NAMES, has_first_alert, predictions_at_day

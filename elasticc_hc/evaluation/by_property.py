@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..classification.classifier import Predictions
+from ..classification.predictions import Predictions
 from .figures import LEVEL_COLORS
 from .metrics import LEVEL_NAMES, confusion_scores, count_confusion, day_index, level_answers, macro_average
 from ..lightcurves.lightcurves import LightCurves

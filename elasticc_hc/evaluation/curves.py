@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from ..classification.classifier import Predictions
+from ..classification.predictions import Predictions
 from .figures import day_title, save_figure, sibling_blocks
 from .metrics import LEVEL_NAMES, predictions_at_day, with_known_class
 from ..taxonomy.taxonomy import LEVELS, Taxonomy

@@ -21,7 +21,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from sklearn.isotonic import isotonic_regression
 
-from ..classification.classifier import Predictions, day_name
+from ..classification.predictions import Predictions, day_name
 from .metrics import LEVEL_NAMES, METRIC_NAMES, OVERALL, confusion, day_index, has_first_alert
 from ..taxonomy.taxonomy import LEVELS, Taxonomy
 

@@ -20,7 +20,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from scipy.sparse import csr_array
 
-from ..classification.classifier import Predictions, day_name
+from ..classification.predictions import Predictions, day_name
 from ..taxonomy.taxonomy import LEVELS, Taxonomy
 
 # %% ../../nbs/10_evaluation/02_metrics.ipynb #cell-009

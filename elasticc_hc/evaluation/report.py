@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..classification.classifier import HierarchicalClassifier, Predictions, day_name
+from ..classification.classifier import HierarchicalClassifier
+from ..classification.predictions import Predictions, day_name
 from ..classification.object_card import draw_extreme_cards
 from ..conversion.parquet import atomic_write
 from elasticc_hc.evaluation.by_day import (

@@ -25,7 +25,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..classification.classifier import Predictions, day_name
+from ..classification.predictions import Predictions, day_name
 from .figures import LEVEL_COLORS, day_positions, plot_confusion, plot_metric_by_day, set_day_ticks
 from elasticc_hc.evaluation.metrics import (
     LEVEL_NAMES,

@@ -359,7 +359,7 @@ CLASSIFY_ON_OPENING = 2000  # maximum number of objects that are classified auto
 def _take(self: Explorer, predictions) -> None:
     "Set the predictions."
     if isinstance(predictions, str | Path):
-        from elasticc_hc.classification.classifier import Predictions
+        from elasticc_hc.classification.predictions import Predictions
 
         predictions = Predictions.from_parquet(predictions)
     self.predictions = predictions
