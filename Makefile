@@ -13,7 +13,7 @@ PACKAGING := setup.py settings.ini pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo films plasticc benchmark test slow fuzz docs outputs readme export lint lab constraints clean
+.PHONY: help demo films plasticc benchmark test slow fuzz docs outputs picture readme export lint lab constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -145,6 +145,9 @@ export: $(DEV) ## notebooks to elasticc_hc/, cleaned, and README.md
 outputs: $(DEV) ## execute all notebooks in place, so that their stored outputs are those of the present code
 	$(BIN)/python docs/outputs.py
 	$(BIN)/nbdev_clean
+
+picture: $(DEV) ## images/explorer.png, from the browser test
+	OMP_NUM_THREADS=1 ELASTICC_PICTURES=images $(BIN)/python -m pytest -q tests/test_browser.py
 
 readme: $(DEV) ## README.md from nbs/index.ipynb
 	$(BIN)/python docs/readme.py

@@ -92,6 +92,10 @@ def line_color(
     return tuple(rgb * min(1, LINE_LUMINANCE / luminance) ** (1 / 2.2))
 
 # %% ../../nbs/10_evaluation/04_curves.ipynb #cell-015
+def _area_text(area: float) -> str:
+    return "–" if np.isnan(area) else "1" if area >= 0.9995 else f"{area:.3f}".lstrip("0")
+
+
 def _draw_roc(
     ax: Axes,
     curves: pd.DataFrame,  # see `roc_curves`
@@ -103,8 +107,8 @@ def _draw_roc(
     "ROC curves of a group of siblings, with their AUC in the legend."
     for node, style in zip(nodes, ROC_STYLES * 9, strict=False):
         curve = curves[curves.node == taxonomy.nodes[node]]
-        area = f"{np.trapezoid(curve.tpr, curve.fpr):.3f}".lstrip("0") if len(curve) else "–"
-        curve, label = _thin(curve, low), f"{taxonomy.labels[node]}  {area}"
+        area = np.trapezoid(curve.tpr, curve.fpr) if len(curve) else np.nan
+        curve, label = _thin(curve, low), f"{taxonomy.labels[node]}  {_area_text(area)}"
         color = line_color(taxonomy.colors[node])
         ax.plot(np.maximum(curve.fpr, low / 10), curve.tpr, color=color, ls=style, lw=1.3, label=label)
     chance = np.geomspace(low, 1, 60)
@@ -223,8 +227,8 @@ def _draw_pr(
     "Curves of a group of siblings, with the area under each in the legend."
     for node, style in zip(nodes, ROC_STYLES * 9, strict=False):
         curve = curves[curves.node == taxonomy.nodes[node]]
-        area = f"{curve.area.iloc[0]:.3f}".lstrip("0") if len(curve) else "–"
-        color, label = line_color(taxonomy.colors[node]), f"{taxonomy.labels[node]}  {area}"
+        area = curve.area.iloc[0] if len(curve) else np.nan
+        color, label = line_color(taxonomy.colors[node]), f"{taxonomy.labels[node]}  {_area_text(area)}"
         ax.plot(curve.recall, curve.precision, color=color, ls=style, lw=1.3, label=label, drawstyle="steps-pre")
     ax.legend(fontsize=size - 1, loc="lower left", framealpha=0.8, edgecolor="none", borderpad=0.1,
               handlelength=1.6, handletextpad=0.5, labelspacing=0.25, borderaxespad=0.3)  # fmt: skip
