@@ -1,0 +1,82 @@
+"""Networks that were trained one after the other, or on different machines, as the members of one classifier.
+
+    python bench/members.py new RUN OUT --seed 2              the scaling of a run with new weights: OUT is the `start` of `train`
+    python bench/members.py join OUT HELD_OUT.parquet RUN …   one checkpoint of several runs, calibrated on objects held out
+
+The runs have the same tree, architecture and scaling. The packaged `synthetic` was made in this way: a network, `new`, `train` with
+`start`, `simulate` and another seed, `join`.
+"""
+
+import argparse
+import json
+from dataclasses import asdict, replace
+from datetime import date
+from pathlib import Path
+
+import torch
+
+from elasticc_hc.classification.classifier import HierarchicalClassifier
+from elasticc_hc.classification.runs import save_calibration
+from elasticc_hc.lightcurves.lightcurves import LightCurves
+from elasticc_hc.training.model import Network, build_network, load_checkpoint, save_checkpoint
+from elasticc_hc.training.options import source_commit
+
+
+def new(run: Path, out: Path, seed: int) -> None:
+    "Write a checkpoint with the scaling of a run and new weights."
+    network, description = load_checkpoint(run)
+    torch.manual_seed(seed)
+    parts = {name: description[name] for name in ("preprocessing", "taxonomy", "options", "data")}
+    save_checkpoint(out, build_network(network.architecture), **parts)
+
+
+def single_networks(network: Network) -> list[Network]:
+    "The members of an ensemble, or the network itself."
+    return list(getattr(network, "members", [network]))
+
+
+def record(description: dict) -> dict:
+    "What is kept of the training of a member."
+    return {name: description[name] for name in ("options", "data", "objects", "epoch", "date", "source") if name in description}
+
+
+def join(out: Path, held_out: LightCurves, runs: list[Path]) -> None:
+    "Write one checkpoint of several runs and calibrate it; SystemExit where they do not fit."
+    loaded = [load_checkpoint(run) for run in runs]
+    networks, first = [network for network, _ in loaded], loaded[0][1]
+    for run, (network, description) in zip(runs, loaded, strict=True):
+        kinds = [replace(of.architecture, members=1, dropout=0.0) for of in (network, networks[0])]
+        trees = [json.dumps([(node["name"], node["parent"]) for node in of["taxonomy"]["nodes"]]) for of in (description, first)]
+        if kinds[0] != kinds[1] or trees[0] != trees[1] or description["preprocessing"] != first["preprocessing"]:
+            raise SystemExit(f"{run}: another architecture, tree or scaling than {runs[0]}")
+    members = [member for network in networks for member in single_networks(network)]
+    ensemble = build_network(replace(networks[0].architecture, members=len(members)))
+    ensemble.members.load_state_dict(torch.nn.ModuleList(members).state_dict())
+    options = first["options"] | {"members": len(members)}
+    parts = {name: first[name] for name in ("preprocessing", "taxonomy", "data", "objects", "versions", "epoch") if name in first}
+    about = {"date": date.today().isoformat(), "source": source_commit(), "members": [record(description) for _, description in loaded]}
+    save_checkpoint(out, ensemble, options=options, **parts, **about)
+    save_calibration(HierarchicalClassifier.load(out).calibrate(held_out).estimate_class_prior(held_out), out)
+    print(json.dumps({"members": len(members), "architecture": asdict(ensemble.architecture)}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    fresh = verbs.add_parser("new")
+    fresh.add_argument("run", type=Path)
+    fresh.add_argument("out", type=Path)
+    fresh.add_argument("--seed", type=int, default=0)
+    joined = verbs.add_parser("join")
+    joined.add_argument("out", type=Path)
+    joined.add_argument("held_out")
+    joined.add_argument("runs", type=Path, nargs="+")
+    asked = parser.parse_args()
+    if asked.verb == "new":
+        new(asked.run, asked.out, asked.seed)
+    else:
+        join(asked.out, LightCurves.from_parquet(asked.held_out), asked.runs)
+
+
+if __name__ == "__main__":
+    main()
