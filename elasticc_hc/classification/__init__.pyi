@@ -14,7 +14,7 @@ from .alert_stream import read_messages as read_messages
 from .alert_stream import read_table as read_table
 from .alert_stream import stream as stream
 from .broker_answers import ALERT_NAMES as ALERT_NAMES
-from .broker_answers import Answers as Answers
+from .broker_answers import AnswerTable as AnswerTable
 from .broker_answers import CLASSIFIER_NAMES as CLASSIFIER_NAMES
 from .broker_answers import DAY_NAMES as DAY_NAMES
 from .broker_answers import JD_NAMES as JD_NAMES

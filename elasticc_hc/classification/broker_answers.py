@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OBJECT_NAMES', 'ALERT_NAMES', 'DAY_NAMES', 'MJD_NAMES', 'JD_NAMES', 'CLASSIFIER_NAMES', 'SUM_TOLERANCE', 'read_rows',
-           'described_rows', 'Answers', 'read_answers', 'class_nodes', 'onto_tree']
+           'described_rows', 'AnswerTable', 'read_answers', 'class_nodes', 'onto_tree']
 
 # %% ../../nbs/09_classification/14_broker_answers.ipynb #203c301b
 import io
@@ -106,9 +106,9 @@ def described_rows(
         found["classifier"] = rows[name].astype(str).to_numpy()
     return found
 
-# %% ../../nbs/09_classification/14_broker_answers.ipynb #e17e31fb
+# %% ../../nbs/09_classification/14_broker_answers.ipynb #fedad683
 @dataclass(frozen=True, eq=False)
-class Answers:
+class AnswerTable:
     "Answers with the classes of their classifier."
 
     about: pd.DataFrame  # (n, …) SNID or alertId; day or MJD; classifier, where known
@@ -122,7 +122,7 @@ def _by_group(
     group: np.ndarray,  # (m,) int, the answer of each probability
     names: Sequence[object],  # (m,) its class
     values: np.ndarray,  # (m,)
-) -> Answers:
+) -> AnswerTable:
     "Probabilities in a row per answer; ValueError where a class has two different ones."
     code, classes = pd.factorize(pd.Series(names).astype(str))
     cells = pd.DataFrame({"cell": group * len(classes) + code, "value": np.asarray(values, float)}).drop_duplicates()
@@ -131,15 +131,15 @@ def _by_group(
         raise ValueError(f"{_who(about, row)}: class {classes[column]} has two different probabilities in one answer")
     table = np.zeros((len(about), len(classes)))
     table.flat[cells["cell"].to_numpy()] = cells["value"]
-    return Answers(about, list(classes), table)
+    return AnswerTable(about, list(classes), table)
 
 
 def _who(about: pd.DataFrame, row: int) -> str:
     "The object of an answer, for a message."
     return f"object {about['SNID'].iloc[row]}" if "SNID" in about else f"alert {about['alertId'].iloc[row]}"
 
-# %% ../../nbs/09_classification/14_broker_answers.ipynb #90258452
-def _from_messages(rows: pd.DataFrame) -> Answers:
+# %% ../../nbs/09_classification/14_broker_answers.ipynb #3bfcda86
+def _from_messages(rows: pd.DataFrame) -> AnswerTable:
     "Records of brokerClassification; without diaSourceId the alertId is the name of the object, as `to_broker` writes it."
     rows = rows if "diaSourceId" in rows else rows.rename(columns={"alertId": "SNID"}).astype({"SNID": str})
     sizes = rows["classifications"].map(len).to_numpy()
@@ -148,7 +148,7 @@ def _from_messages(rows: pd.DataFrame) -> Answers:
     return _by_group(described_rows(rows), np.repeat(np.arange(len(rows)), sizes), numbers, values)
 
 
-def _from_long(rows: pd.DataFrame) -> Answers:
+def _from_long(rows: pd.DataFrame) -> AnswerTable:
     "A row per object, time, classifier and class."
     about = described_rows(rows)
     group = about.groupby(list(about.columns), sort=False, dropna=False).ngroup().to_numpy()
@@ -156,7 +156,7 @@ def _from_long(rows: pd.DataFrame) -> Answers:
     return _by_group(about.iloc[first].reset_index(drop=True), group, rows["class_name"], rows["probability"])
 
 
-def _from_arrays(rows: pd.DataFrame, taxonomy: Taxonomy) -> Answers:
+def _from_arrays(rows: pd.DataFrame, taxonomy: Taxonomy) -> AnswerTable:
     "A list of probabilities per row, in the order of the leaves or of the nodes of level 2."
     columns = [column for column in rows if str(column).endswith("_array_prob")]
     lengths = {len(taxonomy.level(level)): taxonomy.level(level) for level in ("level2", "leaf")}
@@ -165,22 +165,22 @@ def _from_arrays(rows: pd.DataFrame, taxonomy: Taxonomy) -> Answers:
         raise ValueError(f"{columns[0]}: the lists have neither {' nor '.join(map(str, lengths))} entries, one for each class")
     column = max(found, key=found.get)
     names = [taxonomy.nodes[node] for node in lengths[found[column]]]
-    return Answers(described_rows(rows), names, np.array(rows[column].tolist(), float), tuple(c for c in columns if c != column))
+    return AnswerTable(described_rows(rows), names, np.array(rows[column].tolist(), float), tuple(c for c in columns if c != column))
 
 
-def _from_columns(rows: pd.DataFrame) -> Answers:
+def _from_columns(rows: pd.DataFrame) -> AnswerTable:
     "A column of numbers per class; rows that have not reached their day are left out."
     rows = rows[rows["reached"].to_numpy(bool)].drop(columns="reached").reset_index(drop=True) if "reached" in rows else rows
     known = (*OBJECT_NAMES, *ALERT_NAMES, *DAY_NAMES, *MJD_NAMES, *JD_NAMES, *CLASSIFIER_NAMES)
     others = [column for column in rows if _plain(column) not in known]
     names = [column for column in others if pd.api.types.is_numeric_dtype(rows[column]) and not pd.api.types.is_bool_dtype(rows[column])]
-    return Answers(described_rows(rows), list(map(str, names)), rows[names].to_numpy(float), tuple(c for c in others if c not in names))
+    return AnswerTable(described_rows(rows), list(map(str, names)), rows[names].to_numpy(float), tuple(c for c in others if c not in names))
 
 
 def read_answers(
     path: str | Path,  # a file or a folder, see the table above
     taxonomy: Taxonomy,  # gives the order of the classes in a list such as Fink's
-) -> Answers:
+) -> AnswerTable:
     "The answers of a file in one of the known formats; ValueError where there is none."
     rows = read_rows(path)
     if not len(rows):
@@ -240,7 +240,7 @@ def class_nodes(
         raise ValueError(f"class {missing[0]}{more} is not in the tree {taxonomy.name}; {hint}")
     return np.array(nodes, np.int64)
 
-# %% ../../nbs/09_classification/14_broker_answers.ipynb #8b3adf0a
+# %% ../../nbs/09_classification/14_broker_answers.ipynb #eae6ffa8
 SUM_TOLERANCE = 0.01
 
 
@@ -254,7 +254,7 @@ def _own_parts(
 
 
 def onto_tree(
-    answers: Answers,
+    answers: AnswerTable,
     nodes: np.ndarray,  # (k,) see `class_nodes`
     taxonomy: Taxonomy,
 ) -> tuple[np.ndarray, int]:  # (n, n_nodes) float32; number of answers with a part at an inner node

@@ -92,6 +92,7 @@ from .histories import GROUND_DISTANCES as GROUND_DISTANCES
 from .histories import MEASURES as MEASURES
 from .histories import branch_lengths as branch_lengths
 from .histories import compare_histories as compare_histories
+from .histories import comparison_table as comparison_table
 from .histories import distance_curves as distance_curves
 from .histories import history_measures as history_measures
 from .histories import history_table as history_table
@@ -100,6 +101,8 @@ from .histories import standing_answers as standing_answers
 from .histories import step_distances as step_distances
 from .histories import truth_distances as truth_distances
 from .histories import wasserstein_distance as wasserstein_distance
+from .histories import write_comparison as write_comparison
+from .histories import write_histories as write_histories
 from .metrics import AVERAGED as AVERAGED
 from .metrics import LEVEL_NAMES as LEVEL_NAMES
 from .metrics import LevelAnswers as LevelAnswers
@@ -145,9 +148,9 @@ from .report import TABLE_DAYS as TABLE_DAYS
 from .report import day_slider as day_slider
 from .report import embedded_image as embedded_image
 from .report import evaluate as evaluate
+from .report import evaluate_answers as evaluate_answers
 from .report import facts_html as facts_html
 from .report import html_page as html_page
-from .report import label_problem as label_problem
 from .report import table_html as table_html
 from .report import write_evaluation as write_evaluation
 from .report import write_report as write_report
@@ -156,6 +159,7 @@ from .results import PROVENANCE_FORMAT as PROVENANCE_FORMAT
 from .results import RECORDED_PACKAGES as RECORDED_PACKAGES
 from .results import compare_runs as compare_runs
 from .results import file_fingerprint as file_fingerprint
+from .results import label_problem as label_problem
 from .results import paired_predictions as paired_predictions
 from .results import plot_differences as plot_differences
 from .results import provenance as provenance

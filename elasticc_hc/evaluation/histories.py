@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['GROUND_DISTANCES', 'MEASURES', 'branch_lengths', 'wasserstein_distance', 'standing_answers', 'truth_distances',
-           'step_distances', 'history_measures', 'history_table', 'compare_histories', 'distance_curves',
-           'plot_histories']
+           'step_distances', 'history_measures', 'history_table', 'compare_histories', 'comparison_table',
+           'distance_curves', 'plot_histories', 'write_comparison', 'write_histories']
 
-# %% ../../nbs/10_evaluation/10_histories.ipynb #8a1c771d
+# %% ../../nbs/10_evaluation/10_histories.ipynb #2f6859fe
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,9 @@ from matplotlib.figure import Figure
 
 from ..classification.predictions import Predictions
 from .by_day import count_class_changes, days_until_confident
-from .figures import day_positions, set_day_ticks
+from .figures import day_positions, save_figure, set_day_ticks
 from .metrics import bootstrap_weights, group_sums, macro_average, with_known_class
-from .results import paired_predictions
+from .results import compare_runs, paired_predictions, plot_differences
 from ..taxonomy.taxonomy import Taxonomy
 
 # %% ../../nbs/10_evaluation/10_histories.ipynb #0f60f30c
@@ -208,6 +209,21 @@ def compare_histories(
         ]  # fmt: skip
     return pd.DataFrame(rows, columns=["run", "node", "objects", "measure", "value", "other", "difference", "low", "high"])
 
+# %% ../../nbs/10_evaluation/10_histories.ipynb #41600db3
+def comparison_table(
+    histories: Mapping[str, Predictions],  # by name, of the same objects and days
+    draws: int = 200,  # of the paired bootstrap
+    seed: int = 0,  # same seed, same draws
+    ground: str = "tree",  # distance between classes, see `branch_lengths`
+) -> pd.DataFrame:  # answers, measure, level, day, value, difference (from the first), low, high (95 %)
+    "Macro F1 and accuracy by day and the measures of the histories, with paired differences from the first history."
+    first = next(iter(histories.values()))
+    by_day = compare_runs(first, histories, draws, seed).rename(columns={"metric": "measure"})
+    whole = compare_histories(first, histories, draws, seed, ground).query("node == 'macro'")
+    table = pd.concat([whole.assign(level="history"), by_day[by_day["measure"].isin(("f1", "accuracy"))]], ignore_index=True)
+    table = table.drop(columns="value").rename(columns={"run": "answers", "other": "value"})
+    return table[["answers", "measure", "level", "day", "value", "difference", "low", "high"]]
+
 # %% ../../nbs/10_evaluation/10_histories.ipynb #1c098931
 def distance_curves(
     predictions: Predictions,  # objects with a known class
@@ -254,3 +270,30 @@ def plot_histories(
         ax.grid(color="0.92", lw=0.6)
     axes[0].legend(fontsize=8, frameon=False)
     return figure
+
+# %% ../../nbs/10_evaluation/10_histories.ipynb #1760d667
+def write_comparison(
+    predictions: Predictions,
+    others: Mapping[str, Predictions],  # by name
+    folder: Path,  # existing
+    draws: int,  # of the paired bootstrap
+) -> None:
+    "Differences of metrics and histories from the first, and figures of macro F1."
+    compare_histories(predictions, others, draws).to_csv(folder / "history_comparison.csv", index=False, float_format="%.6g")
+    table = compare_runs(predictions, others, draws)
+    table.to_csv(folder / "comparison.csv", index=False, float_format="%.6g")
+    for number, name in enumerate(others, start=1):
+        save_figure(plot_differences(table, name).figure, folder / "comparison" / f"run_{number}.png")
+
+
+def write_histories(
+    histories: Mapping[str, Predictions],  # by name, of the same objects and days
+    folder: Path,  # existing
+    draws: int,  # of the paired bootstrap
+) -> None:
+    "`answers.csv`, see `comparison_table`; for several histories also their comparison and a figure."
+    comparison_table(histories, draws).to_csv(folder / "answers.csv", index=False, float_format="%.6g")
+    if len(histories) > 1:
+        first, *others = histories
+        write_comparison(histories[first], {name: histories[name] for name in others}, folder, draws)
+        save_figure(plot_histories(histories), folder / "histories.png")

@@ -6,7 +6,7 @@
 __all__ = ['ALERTS_PER_OBJECT', 'elasticc_alerts', 'Submission', 'submission_days', 'read_submission', 'submission_names',
            'common_objects', 'read_submissions']
 
-# %% ../../nbs/10_evaluation/11_submissions.ipynb #d5dbf035
+# %% ../../nbs/10_evaluation/11_submissions.ipynb #bf82bbc9
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from ..classification.broker_answers import SUM_TOLERANCE, Answers, class_nodes, described_rows, onto_tree, read_answers, read_rows
+from ..classification.broker_answers import SUM_TOLERANCE, AnswerTable, class_nodes, described_rows, onto_tree, read_answers, read_rows
 from ..classification.brokers import DECLINED_CLASS_ID
 from ..classification.predictions import Predictions
 from ..lightcurves.lightcurves import LightCurves, ordered_days
@@ -113,7 +113,7 @@ def _newest(
     counts = np.stack([np.bincount(row[day <= limit + DAY_TOLERANCE], minlength=n) for limit in days], axis=1)
     return np.where(counts > 0, start[:, None] + counts - 1, -1)
 
-# %% ../../nbs/10_evaluation/11_submissions.ipynb #a28a124a
+# %% ../../nbs/10_evaluation/11_submissions.ipynb #b5e87e49
 @dataclass(frozen=True, eq=False)
 class Submission:
     "Answers of a classifier as predictions, with an account of what was read."
@@ -129,10 +129,10 @@ class Submission:
 
 
 def _of_one_classifier(
-    answers: Answers,
+    answers: AnswerTable,
     nodes: np.ndarray,  # (k,) node of each class
     taxonomy: Taxonomy,
-) -> Answers:
+) -> AnswerTable:
     "The answers of the classifier with the most leaves; ValueError where two have the same number."
     if "classifier" not in answers.about:
         return answers
@@ -144,10 +144,10 @@ def _of_one_classifier(
         raise ValueError(f"answers of {len(leaves)} classifiers ({', '.join(leaves.index[:4])}): keep the rows of one")
     chosen, others = name == best[0], tuple(f"classifier {one}" for one in leaves.index if one != best[0])
     about = answers.about[chosen].drop(columns="classifier").reset_index(drop=True)
-    return Answers(about, answers.names, answers.values[chosen], answers.left_out + others)
+    return AnswerTable(about, answers.names, answers.values[chosen], answers.left_out + others)
 
 
-def _without_declined(answers: Answers) -> tuple[Answers, int]:
+def _without_declined(answers: AnswerTable) -> tuple[AnswerTable, int]:
     "Answers that name a class, and the number of the others: class 300, or no probabilities at all."
     declined = np.isnan(answers.values).all(1)
     if str(DECLINED_CLASS_ID) in answers.names:
