@@ -6,10 +6,11 @@
 __all__ = ['OBJECT_NAMES', 'ALERT_NAMES', 'DAY_NAMES', 'MJD_NAMES', 'JD_NAMES', 'CLASSIFIER_NAMES', 'SUM_TOLERANCE', 'read_rows',
            'described_rows', 'AnswerTable', 'read_answers', 'class_nodes', 'onto_tree']
 
-# %% ../../nbs/09_classification/14_broker_answers.ipynb #203c301b
+# %% ../../nbs/09_classification/14_broker_answers.ipynb #b0b4793e
 import io
 import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from .brokers import BROKER_CLASSIFICATION
 from ..conversion.schema import text_ids
 from ..taxonomy.taxonomy import Taxonomy
 
-# %% ../../nbs/09_classification/14_broker_answers.ipynb #5599bfb2
+# %% ../../nbs/09_classification/14_broker_answers.ipynb #9d48cd51
 def _avro_records(data: bytes) -> list[dict]:
     "The records of an Avro file with schema, or of messages without one; ValueError for anything else."
     stream, records = io.BytesIO(data), []
@@ -49,24 +50,35 @@ def _json_records(text: str) -> list[dict]:
     return found
 
 
-def read_rows(
-    path: str | Path,  # Parquet, CSV, JSON or Avro; or a folder of such files
-) -> pd.DataFrame:  # one row per record
-    "The rows of a file as they are, identifiers as text; ValueError for another type of file."
-    path, name = Path(path), Path(path).name.lower()
-    if path.is_dir():
-        files = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
-        return pd.concat([read_rows(file) for file in files], ignore_index=True) if files else pd.DataFrame()
+def _read_file(path: Path) -> pd.DataFrame:
+    "The rows of a file by the ending of its name; ValueError for another one."
+    name = path.name.lower()
     if name.endswith(".parquet"):
         return pq.read_table(path).to_pandas()
     if name.endswith((".csv", ".csv.gz")):
         columns = pd.read_csv(path, nrows=0).columns
-        return pd.read_csv(path, dtype=dict.fromkeys(filter(_is_identifier, columns), str), float_precision="round_trip")
+        return pd.read_csv(path, dtype=dict.fromkeys(filter(_is_identifier, columns), str))
     if name.endswith((".json", ".jsonl")):
         return pd.DataFrame(_json_records(path.read_text(encoding="utf-8")))
     if name.endswith(".avro"):
         return pd.DataFrame(_avro_records(path.read_bytes()))
     raise ValueError("give a .parquet, .csv, .json, .jsonl or .avro file, or a folder of them")
+
+
+def read_rows(
+    path: str | Path,  # Parquet, CSV, JSON or Avro; or a folder of such files
+) -> pd.DataFrame:  # one row per record
+    "The rows of a file as they are, identifiers as text; ValueError for another type of file and for a damaged one."
+    path = Path(path)
+    if path.is_dir():
+        files = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
+        return pd.concat([read_rows(file) for file in files], ignore_index=True) if files else pd.DataFrame()
+    try:
+        return _read_file(path)
+    except FileNotFoundError:
+        raise
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path.name} cannot be read: {error}") from error
 
 # %% ../../nbs/09_classification/14_broker_answers.ipynb #083515e6
 OBJECT_NAMES = ("snid", "diaobjectid", "objectid", "oid")

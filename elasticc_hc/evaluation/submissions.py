@@ -84,7 +84,7 @@ def _timed(
         raise ValueError("the answers have no day, MJD or alert: evaluate the one day that they are for, such as --day 8")
     return row, np.full(len(about), float(later[0]))
 
-# %% ../../nbs/10_evaluation/11_submissions.ipynb #91b85b8f
+# %% ../../nbs/10_evaluation/11_submissions.ipynb #d5b97acc
 def _without_repeats(
     row: np.ndarray,  # (n,) position of the light curve
     day: np.ndarray,  # (n,)
@@ -99,7 +99,7 @@ def _without_repeats(
         first = order[int(differ.argmax())]
         snid = curves.header["SNID"].iloc[row[first]]
         raise ValueError(f"object {snid}: two different answers for day {day[first]:g} ({differ.sum():,} such pairs)")
-    return order[np.append(~again, True)]
+    return order[np.append(~again, True)[: len(order)]]
 
 
 def _newest(
@@ -155,7 +155,7 @@ def _without_declined(answers: AnswerTable) -> tuple[AnswerTable, int]:
     kept = ~declined
     return replace(answers, about=answers.about[kept].reset_index(drop=True), values=answers.values[kept]), int(declined.sum())
 
-# %% ../../nbs/10_evaluation/11_submissions.ipynb #241dd64a
+# %% ../../nbs/10_evaluation/11_submissions.ipynb #ec600ac2
 def submission_days(
     files: Sequence[str | Path],
     days: Sequence[float] | None = None,  # days since the first detection; all that the files have in common by default
@@ -210,8 +210,8 @@ def _predictions(
     early = ~(day >= -DAY_TOLERANCE)
     row, day, p = row[~early], day[~early], p[~early]
     kept = _without_repeats(row, day, p, curves)
-    newest = _newest(row[kept], day[kept], len(curves), days)
-    reached = (newest >= 0) & reached_days(curves, days)
+    reached = (newest := _newest(row[kept], day[kept], len(curves), days)) >= 0
+    reached &= reached_days(curves, days)
     objects = reached.any(1)
     if not objects.any():
         raise ValueError(f"no answer at or before day {days[-1]:g} after the first detection")
