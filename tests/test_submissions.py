@@ -3,6 +3,7 @@
 import gzip
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import fastavro
 import numpy as np
@@ -12,15 +13,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_results import call
 
-from elasticc_hc import HierarchicalClassifier, LightCurves, evaluate
+from elasticc_hc import HierarchicalClassifier, LightCurves, convert, evaluate
 from elasticc_hc.classification.broker_answers import class_nodes, read_answers
 from elasticc_hc.classification.brokers import BROKER_CLASSIFICATION, BROKER_FORMATS, broker_messages, encode_message, fink_code, to_broker
 from elasticc_hc.classification.prediction_sets import cut_tree
 from elasticc_hc.classification.state_store import NightlyAnswers
-from elasticc_hc.evaluation.submissions import read_submission, read_submissions
+from elasticc_hc.evaluation.submissions import elasticc_alerts, read_submission, read_submissions
 from elasticc_hc.lightcurves.tables import SAMPLE
 from elasticc_hc.taxonomy.taxonomy import Taxonomy
 
+ROOT = Path(__file__).resolve().parent.parent
 ABOUT = {"brokerName": "b", "brokerVersion": "1", "classifierName": "c", "classifierParams": ""}
 TREES = {name: Taxonomy.from_yaml(name) for name in ("elasticc2", "plasticc", "flat", "desc")}
 DAYS = np.array([0.0, 1, 4, 16, 64])
@@ -376,3 +378,19 @@ def test_read_answers_names_what_it_found(tmp_path):
     (tmp_path / "a.json").write_text('[{"name": "x", "comment": "y"}]')
     with pytest.raises(ValueError, match="no column of objects and classes among name, comment"):
         read_answers(tmp_path / "a.json", TREES["flat"])
+
+
+# --- real numbers of alerts ---
+
+
+def test_numbers_of_elasticc_alerts(tmp_path):
+    """Every alert of the DESC's own table of the real ELAsTiCC2 objects has its object and time."""
+    place = ROOT.parent / "shared/data/elasticc2_train_01_1percent"
+    if not place.is_dir():
+        pytest.skip(f"{place} is not there: no real ELAsTiCC2 files")
+    convert(place, tmp_path / "converted", jobs=1)
+    curves = LightCurves.concatenate([LightCurves.from_parquet(file) for file in sorted((tmp_path / "converted").glob("*.parquet"))])
+    truth = pd.read_csv(place / "expected/diasource.tsv.gz", sep="\t")
+    found = elasticc_alerts(truth["diasource_id"].to_numpy(), curves)
+    assert len(truth) == 1829 and np.array_equal(found["SNID"], truth["diaobject_id"].astype(str))
+    assert np.abs(found["MJD"] - truth["midpointtai"]).max() < 1e-6

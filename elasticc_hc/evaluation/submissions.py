@@ -155,26 +155,39 @@ def _without_declined(answers: AnswerTable) -> tuple[AnswerTable, int]:
     kept = ~declined
     return replace(answers, about=answers.about[kept].reset_index(drop=True), values=answers.values[kept]), int(declined.sum())
 
-# %% ../../nbs/10_evaluation/11_submissions.ipynb #ec600ac2
+# %% ../../nbs/10_evaluation/11_submissions.ipynb #c164b2ce
+def _predicted_days(
+    file: str | Path,
+) -> np.ndarray | None:  # days of a file of this package, 0 for the first alert; None for any other file
+    "The days in the metadata of predictions."
+    try:
+        about = pq.read_schema(file).metadata or {} if Path(file).suffix == ".parquet" else {}
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError):  # a damaged file; reading it names it
+        return None
+    if b"days" not in about:
+        return None
+    days = np.array(json.loads(about[b"days"]), float)
+    return days if json.loads(about.get(b"first_alert", b"false")) else days[days > 0]
+
+
 def submission_days(
     files: Sequence[str | Path],
-    days: Sequence[float] | None = None,  # days since the first detection; all that the files have in common by default
+    days: Sequence[float] | None = None,  # days since the first detection; those that the files have in common by default
 ) -> np.ndarray:  # (n_days,) with 0, the first alert, if every file may have it
     "The days to evaluate; ValueError for days that a file of predictions does not have."
-    wanted = np.unique([0.0, *(DAYS if days is None else ordered_days(days))])
+    common = None if days is None else np.unique([0.0, *ordered_days(days)])
     for file in files:
-        about = pq.read_schema(file).metadata if Path(file).suffix == ".parquet" else None
-        if about and b"days" in about:
-            has = np.array(json.loads(about[b"days"]), float)
-            missing = [day for day in wanted if day not in has and day > 0]
-            if missing and days is not None:
+        if (has := _predicted_days(file)) is not None:
+            missing = [] if days is None else [day for day in ordered_days(days) if day > 0 and day not in has]
+            if missing:
                 raise ValueError(f"{file}: nothing predicted for day {missing[0]:g}; the days are {', '.join(f'{d:g}' for d in has)}")
-            kept = has if days is None and wanted.size > has.size else wanted
-            first = json.loads(about.get(b"first_alert", b"false"))
-            wanted = np.intersect1d(kept, has) if first else np.intersect1d(kept[kept > 0], has)
-    if not len(wanted):
-        raise ValueError("the files have no day in common")
-    return wanted
+            common = has if common is None else np.intersect1d(common, has)
+    common = np.unique([0.0, *DAYS]) if common is None else common
+    if not len(common):
+        raise ValueError("the files of predictions have no day in common")
+    return common
 
 
 def read_submission(
