@@ -348,7 +348,7 @@ def _print_answers(out: Path) -> None:
         print(f"{name}: {', '.join([*counts, *(f'not used: {column}' for column in about['not used'])])}")
     table = pd.read_csv(out / "answers.csv")
     table = table[table["day"].isna()].set_index(["measure", "answers"])
-    print(table[["value", "difference", "low", "high"]].round(3).to_string())
+    print((table[["value", "difference", "low", "high"]].round(3) + 0.0).to_string())
 
 # %% ../../nbs/12_cli/02_cli.ipynb #aae123c6
 @app.command(epilog="""\b
