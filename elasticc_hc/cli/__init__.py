@@ -8,6 +8,7 @@ __all__ = ['app', 'Out', 'Overwrite', 'Seed', 'Files', 'Run', 'Days', 'PRIOR_HEL
            'evaluate', 'animate', 'explore', 'stream', 'main']
 
 # %% ../../nbs/12_cli/02_cli.ipynb #171f0b5c
+import json
 import os
 import shlex
 import sys
@@ -323,11 +324,41 @@ def predict(
     silent = dataset(data).count_rows() - len(predictions)
     print(f"{len(predictions):,} objects classified, {silent:,} without a detection left out; predictions in {out}")
 
+# %% ../../nbs/12_cli/02_cli.ipynb #79a2796b
+def _run_and_data(run: str, data: Path | None, predictions: list[Path] | None) -> tuple[str | None, Path]:
+    "The two arguments of `evaluate`; with files of answers the only one is the light curves. Else wrong usage."
+    if predictions and data is not None:
+        raise typer.BadParameter("leave the run out with --predictions; write its answers with predict first", param_hint="RUN")
+    if not predictions and data is None:
+        raise typer.BadParameter("missing: give RUN and DATA, or --predictions FILE and DATA", param_hint="DATA")
+    return (None, Path(run)) if predictions else (run, data)
 
-@app.command(epilog="Example: elasticc-hc evaluate run split/test.parquet --out results --compare run2")
+
+def _classes(words: list[str] | None) -> dict[str, str] | None:
+    "The values of `--class`, such as QSO=AGN; else wrong usage."
+    if any("=" not in word for word in words or ()):
+        raise typer.BadParameter("give CLASS=NODE, such as QSO=AGN", param_hint="--class")
+    return dict(word.rsplit("=", 1) for word in words) if words else None
+
+
+def _print_answers(out: Path) -> None:
+    "What was read from each file, and the measures of the histories with their differences from the first file."
+    for name, about in json.loads((out / "answers.json").read_text(encoding="utf-8")).items():
+        counts = [f"{count:,} {what}" for what, count in about["read"].items() if count]
+        print(f"{name}: {', '.join([*counts, *(f'not used: {column}' for column in about['not used'])])}")
+    table = pd.read_csv(out / "answers.csv")
+    table = table[table["day"].isna()].set_index(["measure", "answers"])
+    print((table[["value", "difference", "low", "high"]].round(3) + 0.0).to_string())
+
+# %% ../../nbs/12_cli/02_cli.ipynb #aae123c6
+@app.command(epilog="""\b
+Examples:
+  elasticc-hc evaluate run split/test.parquet --out results --compare run2
+  elasticc-hc evaluate --predictions ours.parquet --predictions theirs.csv split/test.parquet --out results""")
 def evaluate(
-    run: Run,
-    data: Annotated[Path, typer.Argument(help="Parquet file of light curves with labels.")],
+    run: Annotated[str, typer.Argument(help="Folder of a trained classifier, or name of a packaged one. Left out with --predictions.")],
+    data: Annotated[Path | None, typer.Argument(help="Parquet file of light curves with labels.", show_default=False)] = None,
+    *,
     out: Out,
     compare: Annotated[list[str] | None, typer.Option(help="Another run to compare with; repeat for more.")] = None,
     published: Annotated[bool, typer.Option("--published", help="DATA is ELAsTiCC 2's own: draw ORACLE's values.")] = False,
@@ -335,17 +366,26 @@ def evaluate(
     prior: Prior = None,
     draws: Annotated[int, typer.Option(help="Bootstrap draws for the intervals; 0: none.", min=0)] = 200,
     name: Annotated[str, typer.Option(help="Name of the data set, in report and animations.")] = "",
+    predictions: Annotated[list[Path] | None, typer.Option(help="Answers of any classifier: Parquet, CSV, JSON, Avro; repeat.")] = None,
+    taxonomy: Annotated[str | None, typer.Option(help="Tree of the answers: a name or a YAML file; elasticc2 by default.")] = None,
+    classes: Annotated[list[str] | None, typer.Option("--class", help="CLASS=NODE for a class of the answers; repeat.")] = None,
+    alerts: Annotated[Path | None, typer.Option(help="Table of alertId, SNID and MJD of the answered alerts.")] = None,
     overwrite: Overwrite = False,
 ):
-    "Classify the test objects; write predictions, metrics, figures, object cards and report.html."
+    "Classify and score the test objects, or score files of answers; write metrics, figures and report.html."
     from elasticc_hc.evaluation.metrics import summary_table
 
+    run, data = _run_and_data(run, data, predictions)
     table = elasticc_hc.evaluate(run, data, out, compare=compare or (), published=published, days=days, prior=_prior(prior),
-                                 draws=draws, name=name, overwrite=overwrite, command=command_line())  # fmt: skip
-    print(summary_table(table).round(3).to_string())
-    print(f"predictions, metrics and figures in {out}; open {out / 'report.html'}")
+                                 draws=draws, name=name, overwrite=overwrite, command=command_line(), predictions=predictions or (),
+                                 taxonomy=taxonomy, classes=_classes(classes), alerts=alerts)  # fmt: skip
+    for label, part in table.groupby("answers", sort=False) if predictions else [("", table)]:
+        print(f"{label}\n" * bool(label) + summary_table(part).round(3).to_string())
+    if predictions:
+        _print_answers(out)
+    print(f"predictions, metrics and figures in {out}" + ("" if predictions else f"; open {out / 'report.html'}"))
 
-
+# %% ../../nbs/12_cli/02_cli.ipynb #cde7bad3
 @app.command(epilog="Example: elasticc-hc animate results --out gif")
 def animate(
     results: Annotated[Path, typer.Argument(help="Folder that evaluate wrote.")],

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAGE_STYLE', 'PAGE_SCRIPT', 'SLIDER_FIGURES', 'TABLE_DAYS', 'EXTREMES_NOTE', 'REPORT_FIGURES', 'embedded_image',
-           'Html', 'SortedText', 'table_html', 'day_slider', 'html_page', 'label_problem', 'facts_html', 'write_report',
-           'write_evaluation', 'evaluate']
+           'Html', 'SortedText', 'table_html', 'day_slider', 'html_page', 'facts_html', 'write_report',
+           'write_evaluation', 'evaluate_answers', 'evaluate']
 
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-003
 import base64
@@ -46,11 +46,13 @@ from elasticc_hc.evaluation.by_property import (
 )
 from .curves import draw_curves
 from .figures import day_title, save_figure
+from .histories import history_table, plot_histories, write_comparison, write_histories
 from .metrics import LEVEL_NAMES, summary_table, with_known_class
-from .results import compare_runs, plot_differences, provenance, results_folder, write_metrics
+from .results import label_problem, provenance, results_folder, write_metrics
+from .submissions import read_submissions
 from ..lightcurves.lightcurves import LightCurves
 from ..lightcurves.statics import best_redshift
-from ..taxonomy.taxonomy import LEVELS
+from ..taxonomy.taxonomy import LEVELS, Taxonomy
 from ..training.dataset import DAYS
 
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-006
@@ -174,33 +176,13 @@ def html_page(
         f"<body><h1>{escape(title)}</h1><nav>{links}</nav>{body}<script>{PAGE_SCRIPT}</script></body></html>\n"
     )
 
-# %% ../../nbs/10_evaluation/08_report.ipynb #cell-007x
-def label_problem(
-    predictions: Predictions,
-    curves: LightCurves,  # of the same objects
-) -> str:  # '' if metrics can be computed
-    "The reason why the labels do not allow metrics: no labels, or classes that are not in the tree."
-    header = curves.header
-    models = header["ELASTICC_class"] if "ELASTICC_class" in header else pd.Series(dtype=object)
-    strangers = []
-    for model in models.dropna().unique():
-        try:
-            predictions.taxonomy.node_of([model])
-        except ValueError:
-            strangers.append(str(model))
-    if strangers:
-        more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
-        return f"class {strangers[0]}{more} is not in the tree {predictions.taxonomy.name}"
-    if not len(predictions):
-        return "no object has a detection" if len(curves) else "there are no objects"
-    return "" if (predictions.truth >= 0).any() else "no object has a label (column ELASTICC_class)"
-
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-013x
 def _draw_days(
     predictions: Predictions,  # objects with a known class
     table: pd.DataFrame,  # what `compute_metrics` returns
     folder: Path,
     published: bool,  # draw ORACLE's values
+    draws: int,  # bootstrap draws for the intervals of the histories
 ) -> None:
     "Figures and tables of the predictions that `write_metrics` does not write."
     tree = predictions.taxonomy
@@ -212,6 +194,8 @@ def _draw_days(
     stable = class_change_shares(predictions)
     stable.to_csv(folder / "flips.csv", index=False, float_format="%.6g")
     save_figure(plot_class_changes(stable).figure, folder / "flips.png")
+    history_table(predictions, draws).to_csv(folder / "histories.csv", index=False, float_format="%.6g")
+    save_figure(plot_histories({tree.name: predictions}, draws=min(draws, 100)), folder / "histories.png")
     draw_curves(predictions, folder)
 
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-014x
@@ -237,19 +221,6 @@ def _draw_properties(
             save_figure(plot_by_redshift(table, title=title), folder / "redshift" / f"{level}_day_{day:04g}.png")
     pd.concat(tables).to_csv(folder / "redshift.csv", index=False, float_format="%.6g")
 
-# %% ../../nbs/10_evaluation/08_report.ipynb #cell-015x
-def _draw_comparison(
-    predictions: Predictions,
-    others: Mapping[str, Predictions],  # by name
-    folder: Path,
-    draws: int,
-) -> None:
-    "Comparison with other runs."
-    table = compare_runs(predictions, others, draws)
-    table.to_csv(folder / "comparison.csv", index=False, float_format="%.6g")
-    for number, name in enumerate(others, start=1):
-        save_figure(plot_differences(table, name).figure, folder / "comparison" / f"run_{number}.png")
-
 # %% ../../nbs/10_evaluation/08_report.ipynb #cell-017
 SLIDER_FIGURES = {
     f"{LEVEL_NAMES[level]}: {title}": f"{name}/{level}_day_{{day:04g}}.png"
@@ -263,7 +234,7 @@ EXTREMES_NOTE = (
 )
 REPORT_FIGURES = {
     "macro averages by day": "by_day.png", "F1 by class and day": "class_by_day.png",
-    "days until P > 0.75": "days_until.png", "stability": "flips.png",
+    "days until P > 0.75": "days_until.png", "stability": "flips.png", "distance to the truth, and from day to day": "histories.png",
     "score by number of detections": "detections.png", "score by missing metadata": "missing.png",
 }  # fmt: skip
 
@@ -379,7 +350,7 @@ def write_evaluation(
     with results_folder(out, overwrite) as folder:
         known = with_known_class(predictions)
         table = write_metrics(predictions, folder, days=predictions.days, draws=draws)
-        _draw_days(known, table, folder, published)
+        _draw_days(known, table, folder, published, draws)
         objects = None
         if curves is not None:
             _draw_properties(known, curves_of_predictions(known, curves), folder)
@@ -390,15 +361,46 @@ def write_evaluation(
             objects = draw_extreme_cards(known, curves, classifier, save_card, cards)
             objects.to_csv(folder / "objects.csv", index=False, float_format="%.6g")
         if others:
-            _draw_comparison(predictions, others, folder, max(draws, 100))
+            write_comparison(predictions, others, folder, max(draws, 100))
         if made:
             (folder / "provenance.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
         write_report(known, table, folder, made or {}, objects)
     return table
 
+# %% ../../nbs/10_evaluation/08_report.ipynb #32bbf495
+def evaluate_answers(
+    files: Sequence[str | Path],  # of answers, see `read_submissions`
+    data: str | Path,  # Parquet file of light curves with labels, complete
+    out: str | Path,  # folder for the results
+    taxonomy: str | Path = "elasticc2",  # tree: a name or a YAML file
+    days: Sequence[float] | None = None,  # days since trigger, after the first alert; those of the files by default
+    classes: Mapping[str, str] | None = None,  # class of a file → node, where the names differ
+    alerts: str | Path | None = None,  # file with alertId, SNID and MJD, where the alerts have not ELAsTiCC's numbers
+    made: Mapping | None = None,  # `name`, `command` for the provenance
+    published: bool = False,  # draw ORACLE's published values
+    draws: int = 200,  # bootstrap draws for the intervals; 0: none
+    overwrite: bool = False,  # replace the files of an earlier evaluation
+) -> pd.DataFrame:  # what `compute_metrics` returns, with the column `answers`
+    "Score answers of any classifier; ValueError names the file and what is wrong."
+    curves, about = LightCurves.from_parquet(data), {"command": None} | dict(made or {})
+    given = read_submissions(files, curves, Taxonomy.from_yaml(taxonomy), days, classes, alerts)
+    if problem := label_problem(next(iter(given.values())).predictions, curves):
+        raise ValueError(f"{data}: {problem}: no scores without labels")
+    tables = []
+    with results_folder(out, overwrite) as folder:
+        for file, (label, one) in zip(files, given.items(), strict=True):
+            facts = provenance(file, data, draws=draws, **about) | {"read": one.counts}
+            place = folder / label if len(given) > 1 else folder
+            table = write_evaluation(one.predictions, place, curves, made=facts, published=published, draws=draws)
+            tables.append(table.assign(answers=label))
+        read = {label: {"read": one.counts, "classes": one.classes, "not used": list(one.left_out)} for label, one in given.items()}
+        (folder / "answers.json").write_text(json.dumps(read, indent=1), encoding="utf-8")
+        write_histories({label: one.predictions for label, one in given.items()}, folder, max(draws, 100))
+    return pd.concat(tables, ignore_index=True)
+
 # %% ../../nbs/10_evaluation/08_report.ipynb #dfe9b2e3
 def evaluate(
-    run: str | Path,  # folder of a run, or the name of a packaged classifier
+    run: str | Path | None,  # folder of a run, or the name of a packaged classifier; None with `predictions`
     data: str | Path,  # Parquet file of light curves with labels
     out: str | Path,  # folder for the results
     *,
@@ -410,18 +412,29 @@ def evaluate(
     overwrite: bool = False,  # replace the files of an earlier evaluation
     name: str = "",  # of the data set, in report and animations; folder and file of `data` by default
     command: str | None = None,  # command line for the provenance
+    predictions: Sequence[str | Path] = (),  # files of answers, scored instead of a run; see `evaluate_answers`
+    taxonomy: str | Path | None = None,  # tree of the answers, `elasticc2` by default; a run has its own
+    classes: Mapping[str, str] | None = None,  # class of the answers → node, where the names differ
+    alerts: str | Path | None = None,  # file with alertId, SNID and MJD of the answers' alerts
 ) -> pd.DataFrame:  # what `compute_metrics` returns
     "Classify, score and draw; ValueError if the labels do not allow metrics, after the predictions are written."
+    if predictions:
+        if run is not None or compare or prior:
+            raise ValueError("files of answers are scored alone: write those of a run with predict and give them as another file")
+        about = {"name": name, "command": command}
+        return evaluate_answers(predictions, data, out, taxonomy or "elasticc2", days, classes, alerts, about, published, draws, overwrite)
+    if taxonomy or classes or alerts:
+        raise ValueError("taxonomy, classes and alerts belong to files of answers (predictions); a run has its own tree")
     with results_folder(out, overwrite) as folder:
         classifier, curves = HierarchicalClassifier.load(run), LightCurves.from_parquet(data)
-        predictions = classifier.predict(curves, days or DAYS, prior, first_alert=True)
-        if problem := label_problem(predictions, curves):
-            predictions.to_parquet(folder / "predictions.parquet")
+        answers = classifier.predict(curves, days or DAYS, prior, first_alert=True)
+        if problem := label_problem(answers, curves):
+            answers.to_parquet(folder / "predictions.parquet")
         else:
             runs = {str(other): HierarchicalClassifier.load(other) for other in compare}
             others = {name: other.predict(curves, days or DAYS, prior, first_alert=True) for name, other in runs.items()}
             made = provenance(HierarchicalClassifier.run_folder(run), data, command, draws, name)
-            table = write_evaluation(predictions, folder, curves, classifier, others, made, published, draws=draws)
+            table = write_evaluation(answers, folder, curves, classifier, others, made, published, draws=draws)
     if problem:
         raise ValueError(f"{data}: {problem}: no metrics; the predictions are in {Path(out) / 'predictions.parquet'}")
     return table

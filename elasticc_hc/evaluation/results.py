@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROVENANCE_FORMAT', 'RECORDED_PACKAGES', 'COMPARED_METRICS', 'file_fingerprint', 'provenance', 'read_provenance',
-           'results_folder', 'write_metrics', 'paired_predictions', 'compare_runs', 'plot_differences']
+           'results_folder', 'label_problem', 'write_metrics', 'paired_predictions', 'compare_runs', 'plot_differences']
 
 # %% ../../nbs/10_evaluation/05_results.ipynb #cell-003
 import hashlib
@@ -42,6 +42,7 @@ from elasticc_hc.evaluation.metrics import (
     reliability,
     with_known_class,
 )
+from ..lightcurves.lightcurves import LightCurves
 from ..taxonomy.taxonomy import LEVELS
 
 # %% ../../nbs/10_evaluation/05_results.ipynb #cell-005
@@ -59,19 +60,23 @@ def file_fingerprint(
 
 # %% ../../nbs/10_evaluation/05_results.ipynb #cell-007
 def provenance(
-    run: str | Path,  # folder of the checkpoint
+    run: str | Path,  # folder of the checkpoint; or file or folder of answers, see `read_answers`
     test: str | Path,  # Parquet file of the test objects
     command: str,  # that made the results
     draws: int,  # bootstrap draws
     name: str = "",  # of the data set, for figures and report; folder and file of `test` by default
 ) -> dict:
     "Name of the data, date, versions, seeds, fingerprints and the command."
-    description = json.loads((Path(run) / "checkpoint.json").read_text(encoding="utf-8"))
-    files = [file_fingerprint(Path(run) / name) for name in ("checkpoint.json", "model.safetensors")]
+    checkpoint, description = Path(run) / "checkpoint.json", {}
+    if checkpoint.is_file():
+        description = json.loads(checkpoint.read_text(encoding="utf-8"))
+        kind, files = "weights", [checkpoint, checkpoint.with_name("model.safetensors")]
+    else:
+        kind, files = "answers", sorted(Path(run).iterdir()) if Path(run).is_dir() else [Path(run)]
     return {
         "format": PROVENANCE_FORMAT, "name": name or "/".join(Path(test).parts[-2:]), "date": date.today().isoformat(),
         "command": command, "run": str(run), "test": str(test),
-        "data": file_fingerprint(test), "weights": files,
+        "data": file_fingerprint(test), kind: [file_fingerprint(file) for file in files if file.is_file()],
         "seeds": {"training": description.get("options", {}).get("seed"), "bootstrap": 0}, "bootstrap draws": draws,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in RECORDED_PACKAGES},
     }  # fmt: skip
@@ -134,6 +139,27 @@ def _save_axes(
 ) -> None:
     "Write the figure of an axes as PNG, without time or version in its metadata."
     ax.figure.savefig(path, dpi=150, metadata={"Software": None})
+
+# %% ../../nbs/10_evaluation/05_results.ipynb #f3f923a0
+def label_problem(
+    predictions: Predictions,
+    curves: LightCurves,  # of the same objects
+) -> str:  # '' if metrics can be computed
+    "The reason why the labels do not allow metrics: no labels, or classes that are not in the tree."
+    header = curves.header
+    models = header["ELASTICC_class"] if "ELASTICC_class" in header else pd.Series(dtype=object)
+    strangers = []
+    for model in models.dropna().unique():
+        try:
+            predictions.taxonomy.node_of([model])
+        except ValueError:
+            strangers.append(str(model))
+    if strangers:
+        more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
+        return f"class {strangers[0]}{more} is not in the tree {predictions.taxonomy.name}"
+    if not len(predictions):
+        return "no object has a detection" if len(curves) else "there are no objects"
+    return "" if (predictions.truth >= 0).any() else "no object has a label (column ELASTICC_class)"
 
 # %% ../../nbs/10_evaluation/05_results.ipynb #cell-011x
 def _draw_results(
