@@ -32,6 +32,7 @@ from elasticc_hc.training.options import choose_options
 LABELS = (20, 50, 200, 1000)
 END = 1e5
 SIMULATED_SHARE = 4  # every fourth simulated object is used
+SCRATCH_DRAWS = 3  # draws in which networks are trained from scratch
 
 
 def accuracy(predictions: Predictions) -> tuple[list[float], dict]:
@@ -56,7 +57,7 @@ def scores(classifier: HierarchicalClassifier, curves: LightCurves) -> dict:
 
 def from_scratch(curves: LightCurves, taxonomy: Taxonomy, seed: int) -> HierarchicalClassifier:
     "A small network of the default preset trained with these labels alone."
-    epochs = int(np.clip(20_000 / len(curves), 30, 60))
+    epochs = int(np.clip(40_000 / len(curves), 60, 120))
     with tempfile.TemporaryDirectory() as folder:
         return train(curves, Path(folder) / "run", taxonomy, options=choose_options(hidden=32, layers=1, seed=seed, epochs=epochs))
 
@@ -103,7 +104,8 @@ def main() -> None:
         for labels in LABELS:
             given = real[half[:labels]]
             for name, method in methods.items():
-                if name == "all layers" and draw >= options.all_layers or name == "untouched" and labels > LABELS[0]:
+                limit = {"all layers": options.all_layers, "from scratch": SCRATCH_DRAWS}.get(name, options.draws)
+                if draw >= limit or name == "untouched" and labels > LABELS[0]:
                     continue
                 made, row = attempt(method, given, draw)
                 if made:

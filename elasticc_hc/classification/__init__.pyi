@@ -26,6 +26,11 @@ from .brokers import fink_code as fink_code
 from .brokers import to_broker as to_broker
 from .classifier import HierarchicalClassifier as HierarchicalClassifier
 from .classifier import PRETRAINED as PRETRAINED
+from .embedding import QUERY_BLOCK as QUERY_BLOCK
+from .embedding import SimilarObjects as SimilarObjects
+from .embedding import embedded as embedded
+from .embedding import most_similar as most_similar
+from .embedding import unit_length as unit_length
 from .fine_tuning import BATCH_OBJECTS as BATCH_OBJECTS
 from .fine_tuning import ENCODER_RATE as ENCODER_RATE
 from .fine_tuning import Examples as Examples
@@ -43,11 +48,13 @@ from .fine_tuning import example_logits as example_logits
 from .fine_tuning import fine_tuned as fine_tuned
 from .fine_tuning import fold_numbers as fold_numbers
 from .fine_tuning import hidden_features as hidden_features
+from .fine_tuning import known_part as known_part
 from .fine_tuning import labelled_examples as labelled_examples
 from .fine_tuning import log_ratio as log_ratio
 from .fine_tuning import shifted_calibration as shifted_calibration
 from .fine_tuning import tune as tune
 from .fine_tuning import updated_prior as updated_prior
+from .fine_tuning import weights_fingerprint as weights_fingerprint
 from .kafka import DEAD_BYTES as DEAD_BYTES
 from .kafka import DeadLetters as DeadLetters
 from .kafka import KafkaLink as KafkaLink
@@ -58,6 +65,7 @@ from .object_card import CARD_SIZE as CARD_SIZE
 from .object_card import CARD_TEXT as CARD_TEXT
 from .object_card import ClassEvolution as ClassEvolution
 from .object_card import LargestChange as LargestChange
+from .object_card import SIMILAR_HEIGHT as SIMILAR_HEIGHT
 from .object_card import area_labels as area_labels
 from .object_card import card_title as card_title
 from .object_card import class_evolution as class_evolution
@@ -69,6 +77,7 @@ from .object_card import extreme_objects as extreme_objects
 from .object_card import newest_alert_day as newest_alert_day
 from .object_card import object_card_figure as object_card_figure
 from .object_card import plot_object_card as plot_object_card
+from .object_card import similar_line as similar_line
 from .object_card import time_span as time_span
 from .onnx import INPUTS as INPUTS
 from .onnx import LSTM_FUNCTION as LSTM_FUNCTION

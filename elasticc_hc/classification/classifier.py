@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from fastcore.basics import patch
 
+from .embedding import embedded
 from .fine_tuning import fine_tuned
 from .onnx import write_onnx
 from .predictions import Predictions
@@ -323,3 +324,15 @@ def fine_tune(
     _check_curves(curves)
     leave_parent_threads()
     return fine_tuned(self, curves, layers, seed)
+
+
+@patch
+def embed(
+    self: HierarchicalClassifier,
+    curves: LightCurves,  # raw, as read; objects without a detection get no vector
+    day: float = 1e5,  # days since trigger, observer frame; the last observation by default
+) -> np.ndarray:  # (n, n_features) float32
+    "The hidden state of the network after the last observation at or before a day, see `SimilarObjects`."
+    _check_curves(curves)
+    leave_parent_threads()
+    return embedded(self, curves, day)[1]

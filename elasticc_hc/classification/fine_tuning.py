@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MIN_OBJECTS', 'READ_DAYS', 'PRIOR_OBJECTS', 'LAYERS', 'STEPS', 'BATCH_OBJECTS', 'HEAD_RATE', 'ENCODER_RATE',
-           'WEIGHT_PENALTY', 'FOLDS', 'Examples', 'hidden_features', 'labelled_examples', 'updated_prior', 'log_ratio',
-           'shifted_calibration', 'Objective', 'example_logits', 'tune', 'fold_numbers', 'cross_validated',
-           'fine_tuned']
+           'WEIGHT_PENALTY', 'FOLDS', 'Examples', 'known_part', 'hidden_features', 'labelled_examples', 'updated_prior',
+           'log_ratio', 'shifted_calibration', 'Objective', 'example_logits', 'tune', 'fold_numbers', 'cross_validated',
+           'fine_tuned', 'weights_fingerprint']
 
 # %% ../../nbs/09_classification/14_fine_tuning.ipynb #a7f0eb5b
 import hashlib
@@ -50,6 +50,11 @@ class Examples:
         return len(self.leaf)
 
 # %% ../../nbs/09_classification/14_fine_tuning.ipynb #71856f55
+def known_part(curves: LightCurves) -> LightCurves:
+    "The observations until the newest alert of each object; all of whole light curves."
+    return curves.select(curves.MJD <= np.repeat(curves.known_until, curves.counts) + DAY_TOLERANCE)
+
+
 @torch.no_grad()
 def hidden_features(
     network: Network,
@@ -73,8 +78,7 @@ def labelled_examples(
     "The objects with a detection and a class of the tree; ValueError for fewer than `MIN_OBJECTS`, or of one class only."
     tree = classifier.taxonomy
     named = curves[known_leaves(curves, tree, loud=True) >= 0]
-    known = named.select(named.MJD <= np.repeat(named.known_until, named.counts) + DAY_TOLERANCE)
-    dataset = LightCurveDataset(known, classifier.preprocessing)
+    dataset = LightCurveDataset(known_part(named), classifier.preprocessing)
     leaf = known_leaves(dataset.curves, tree)
     if len(leaf) < MIN_OBJECTS:
         raise ValueError(f"{len(leaf)} of {len(curves):,} objects have a class of the tree and a detection: {MIN_OBJECTS} at least")
@@ -275,12 +279,17 @@ def fine_tuned(
     return replace(classifier, network=network, calibration=calibration, class_prior=new, description=description)
 
 
+def weights_fingerprint(network: Network) -> str:  # 16 hexadecimal digits
+    "Hash of the weights."
+    return hashlib.sha256(save({name: part.contiguous() for name, part in network.state_dict().items()})).hexdigest()[:16]
+
+
 def _record(classifier, examples: Examples, choices: dict) -> dict:
     "What the description keeps of a fine-tuning, ready for JSON."
     tree, counts = examples.taxonomy, np.bincount(examples.leaf.numpy(), minlength=len(examples.taxonomy.nodes))
-    weights = hashlib.sha256(save({name: part.contiguous() for name, part in classifier.network.state_dict().items()})).hexdigest()[:16]
+    begun = {"weights": weights_fingerprint(classifier.network), **{name: classifier.description.get(name) for name in ("date", "data")}}
     return {
         "objects": {tree.nodes[node]: int(counts[node]) for node in np.flatnonzero(counts)},
         "data": data_fingerprint(examples.dataset.curves, classifier.preprocessing.static_columns), "date": f"{date.today()}",
-        "from": {"weights": weights, "date": classifier.description.get("date"), "data": classifier.description.get("data")}, **choices,
+        "from": begun, **choices,
     }  # fmt: skip
