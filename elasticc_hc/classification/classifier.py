@@ -241,50 +241,6 @@ def to_onnx(
     "Write the classifier as an ONNX graph, see `write_onnx`."
     return write_onnx(self, path, step)
 
-# %% ../../nbs/09_classification/03_classifier.ipynb #cell-027
-@patch
-def _evidence(
-    self: HierarchicalClassifier,
-    curves: LightCurves,  # raw, with `ELASTICC_class`, not among the training objects
-    days: Sequence[float],  # days since trigger
-) -> dict[str, torch.Tensor]:  # (n, …), the arguments of `fit_calibration`
-    "Logits, days and numbers of detections of objects with a known class that have reached a day."
-    dataset = LightCurveDataset(curves, self.preprocessing)
-    truth = torch.from_numpy(known_leaves(dataset.curves, self.taxonomy))
-    positions, reached = positions_at_days(dataset, days), torch.from_numpy(reached_days(dataset.curves, ordered_days(days)))
-    known = (truth >= 0) & reached.any(dim=1)
-    days, detections = phases_at(dataset, positions)
-    found = {"logits": self._logits(dataset, positions), "leaf": truth, "days": days,
-             "detections": detections, "reached": reached, "trees": self.trees and self.trees.answers_at(dataset, positions)}  # fmt: skip
-    return {name: part[known] for name, part in found.items() if part is not None}
-
-
-@patch
-def calibrate(
-    self: HierarchicalClassifier,
-    curves: LightCurves,  # raw, with `ELASTICC_class`, not among the training objects
-    days: Sequence[float] = DAYS,  # days since trigger at which the probabilities are calibrated
-    offset_penalty: float | None = 1.0,  # of the offsets that compensate class weights; None: temperatures alone
-    others: Sequence[tuple["HierarchicalClassifier", LightCurves]] = (),  # same kind, each with objects not used in its training
-) -> HierarchicalClassifier:
-    "The same classifier with temperatures and offsets fitted to these objects; ValueError where none has a label and a detection."
-    parts = [which._evidence(objects, days) for which, objects in ((self, curves), *others)]
-    evidence = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    if not len(evidence["leaf"]):
-        raise ValueError(f"none of the {len(curves):,} objects has a detection and a known class: nothing to calibrate with")
-    return replace(self, calibration=fit_calibration(**evidence, taxonomy=self.taxonomy, offset_penalty=offset_penalty))
-
-
-@patch
-def estimate_class_prior(
-    self: HierarchicalClassifier,
-    curves: LightCurves,  # the training objects, with `ELASTICC_class`
-    gamma: float = 0.0,  # exponent of the class weights in training; 0 after a calibration with offsets
-) -> HierarchicalClassifier:
-    "The same classifier with the class mix that its probabilities assume."
-    truth = known_leaves(curves, self.taxonomy)
-    return replace(self, class_prior=prior_from_counts(node_counts(truth[truth >= 0], self.taxonomy), self.taxonomy, gamma))
-
 # %% ../../nbs/09_classification/03_classifier.ipynb #b656474e
 @patch
 def calibration_dict(self: HierarchicalClassifier) -> dict:
@@ -336,3 +292,47 @@ def embed(
     _check_curves(curves)
     leave_parent_threads()
     return embedded(self, curves, day)[1]
+
+# %% ../../nbs/09_classification/03_classifier.ipynb #cell-027
+@patch
+def _evidence(
+    self: HierarchicalClassifier,
+    curves: LightCurves,  # raw, with `ELASTICC_class`, not among the training objects
+    days: Sequence[float],  # days since trigger
+) -> dict[str, torch.Tensor]:  # (n, …), the arguments of `fit_calibration`
+    "Logits, days and numbers of detections of objects with a known class that have reached a day."
+    dataset = LightCurveDataset(curves, self.preprocessing)
+    truth = torch.from_numpy(known_leaves(dataset.curves, self.taxonomy))
+    positions, reached = positions_at_days(dataset, days), torch.from_numpy(reached_days(dataset.curves, ordered_days(days)))
+    known = (truth >= 0) & reached.any(dim=1)
+    days, detections = phases_at(dataset, positions)
+    found = {"logits": self._logits(dataset, positions), "leaf": truth, "days": days,
+             "detections": detections, "reached": reached, "trees": self.trees and self.trees.answers_at(dataset, positions)}  # fmt: skip
+    return {name: part[known] for name, part in found.items() if part is not None}
+
+
+@patch
+def calibrate(
+    self: HierarchicalClassifier,
+    curves: LightCurves,  # raw, with `ELASTICC_class`, not among the training objects
+    days: Sequence[float] = DAYS,  # days since trigger at which the probabilities are calibrated
+    offset_penalty: float | None = 1.0,  # of the offsets that compensate class weights; None: temperatures alone
+    others: Sequence[tuple["HierarchicalClassifier", LightCurves]] = (),  # same kind, each with objects not used in its training
+) -> HierarchicalClassifier:
+    "The same classifier with temperatures and offsets fitted to these objects; ValueError where none has a label and a detection."
+    parts = [which._evidence(objects, days) for which, objects in ((self, curves), *others)]
+    evidence = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    if not len(evidence["leaf"]):
+        raise ValueError(f"none of the {len(curves):,} objects has a detection and a known class: nothing to calibrate with")
+    return replace(self, calibration=fit_calibration(**evidence, taxonomy=self.taxonomy, offset_penalty=offset_penalty))
+
+
+@patch
+def estimate_class_prior(
+    self: HierarchicalClassifier,
+    curves: LightCurves,  # the training objects, with `ELASTICC_class`
+    gamma: float = 0.0,  # exponent of the class weights in training; 0 after a calibration with offsets
+) -> HierarchicalClassifier:
+    "The same classifier with the class mix that its probabilities assume."
+    truth = known_leaves(curves, self.taxonomy)
+    return replace(self, class_prior=prior_from_counts(node_counts(truth[truth >= 0], self.taxonomy), self.taxonomy, gamma))
