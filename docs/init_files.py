@@ -22,7 +22,7 @@ PUBLIC = {
     "taxonomy.taxonomy": ["Taxonomy"],
     "classification.classifier": ["HierarchicalClassifier"],
     "classification.predictions": ["Predictions"],
-    "classification.runs": ["predict", "train"],
+    "classification.runs": ["fine_tune", "predict", "train"],
     "classification.alert_stream": ["stream"],
     "conversion.downloads": ["download"],
     "conversion.class_summary": ["summary"],

@@ -20,6 +20,7 @@ from .source.source import LSSTSource as LSSTSource
 from .taxonomy.taxonomy import Taxonomy as Taxonomy
 from .classification.classifier import HierarchicalClassifier as HierarchicalClassifier
 from .classification.predictions import Predictions as Predictions
+from .classification.runs import fine_tune as fine_tune
 from .classification.runs import predict as predict
 from .classification.runs import train as train
 from .classification.alert_stream import stream as stream

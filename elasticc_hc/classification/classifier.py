@@ -17,19 +17,22 @@ import pandas as pd
 import torch
 from fastcore.basics import patch
 
+from .embedding import embedded
+from .fine_tuning import fine_tuned
 from .onnx import write_onnx
 from .predictions import Predictions
 from .state import State, empty_state, leave_parent_threads, update_state
+from ..conversion.parquet import atomic_write
 from ..lightcurves.lightcurves import LightCurves, ordered_days
 from ..loss.calibration import Calibration, apply_calibration, calibration_parts, fit_calibration
 from ..loss.calibration import leaf_prior, prior_from_counts, shift_prior
 from ..loss.loss import node_counts, node_probabilities
 from ..taxonomy.taxonomy import Taxonomy
 from ..training.dataset import DAYS, LightCurveDataset, Preprocessing, batch_loader, first_alerts, known_leaves
-from ..training.dataset import positions_at_days, reached_days
-from ..training.model import Network, load_checkpoint, logits_at, predict_logits
+from ..training.dataset import phases_at, positions_at_days, reached_days
+from ..training.model import Network, load_checkpoint, logits_at, predict_logits, save_checkpoint
 from ..training.options import Options, update_options
-from ..training.trees import BoostedTrees, feature_table, load_trees
+from ..training.trees import BoostedTrees, feature_table, load_trees, save_trees
 
 # %% ../../nbs/09_classification/03_classifier.ipynb #cell-011
 PRETRAINED = files("elasticc_hc") / "pretrained"
@@ -103,6 +106,7 @@ class HierarchicalClassifier:
     def _repr_html_(self) -> str:
         size, about = sum(weights.numel() for weights in self.network.parameters()), self.description
         objects, versions, a = about.get("objects", {}), about.get("versions", {}), self.network.architecture
+        tuned = [f"{sum(one['objects'].values()):,} objects, data {one['data']}" for one in about.get("fine_tuning", [])]
         trained = [f"{objects['train']:,} objects, {objects['validation']:,} held out"] if objects else []
         trained += [f"data {about['data']['train']}"] if "data" in about else []
         trained += [f"epoch {about['epoch'] + 1} chosen"] if "epoch" in about else []
@@ -110,24 +114,15 @@ class HierarchicalClassifier:
             "network": f"{a.encoder}{f' × {a.members}' * (a.members > 1)}, {size:,} weights{', and boosted trees' * bool(self.trees)}",
             "taxonomy": f"{self.taxonomy.name}, {len(self.taxonomy.leaves)} leaves: {', '.join(self.taxonomy.leaves)}",
             "trained on": "; ".join(trained) or "not recorded",
+            "fine-tuned": "; ".join(tuned) or "no",
             "trained": f"{about.get('date', 'date not recorded')}, elasticc_hc {versions.get('elasticc_hc', 'unknown')}",
             "calibrated": "no" if self.calibration is None else "yes",
-            "class prior": "not known" if self.class_prior is None else "that of the training objects",
+            "class prior": "not known" if self.class_prior is None else f"that of the {'new' if tuned else 'training'} objects",
             "static features": f"{len(self.preprocessing.static_columns)}",
         }
         left = 'style="text-align:left"'
         body = "".join(f"<tr><th {left}>{name}</th><td {left}>{escape(value)}</td></tr>" for name, value in rows.items())
         return f"<table><caption>HierarchicalClassifier</caption>{body}</table>"
-
-# %% ../../nbs/09_classification/03_classifier.ipynb #cell-015
-def _phases(
-    dataset: LightCurveDataset,
-    positions: torch.Tensor,  # (n, k) observations, as index within each curve
-) -> tuple[torch.Tensor, torch.Tensor]:  # (n, k) days since trigger, (n, k) detections so far
-    "Day and number of detections at which each curve is read."
-    flat = dataset.start[:, None] + positions
-    total = torch.from_numpy(np.concatenate([[0], np.cumsum(dataset.curves.detected)]))
-    return torch.from_numpy(dataset.curves.days)[flat], total[flat + 1] - total[dataset.start][:, None]
 
 # %% ../../nbs/09_classification/03_classifier.ipynb #cell-016
 def _check_curves(curves: LightCurves) -> None:
@@ -171,7 +166,7 @@ def _probabilities(
     positions = positions_at_days(dataset, days)
     trees = self.trees and self.trees.answers_at(dataset, positions)
     logits = self._logits(dataset, positions)
-    logits = apply_calibration(logits, self.calibration, *_phases(dataset, positions), self.taxonomy, trees)
+    logits = apply_calibration(logits, self.calibration, *phases_at(dataset, positions), self.taxonomy, trees)
     probabilities = node_probabilities(logits, self.taxonomy).numpy()
     return probabilities if rates is None else shift_prior(probabilities, self.class_prior, rates, self.taxonomy)
 
@@ -246,6 +241,58 @@ def to_onnx(
     "Write the classifier as an ONNX graph, see `write_onnx`."
     return write_onnx(self, path, step)
 
+# %% ../../nbs/09_classification/03_classifier.ipynb #b656474e
+@patch
+def calibration_dict(self: HierarchicalClassifier) -> dict:
+    "Calibration and class mix in plain types, ready for JSON."
+    part = {} if self.calibration is None else self.calibration.to_dict()
+    if self.class_prior is not None:
+        part["class_prior"] = dict(zip(self.taxonomy.leaves, self.class_prior.tolist(), strict=True))
+    return part
+
+
+@patch
+def save(
+    self: HierarchicalClassifier,
+    folder: str | Path,  # new or empty
+) -> None:
+    "Write a checkpoint that `load` reads, completely or not at all; FileExistsError where the folder is not empty."
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists and is not empty: choose another folder")
+    kept = {name: part for name, part in self.description.items() if name not in ("architecture", "trees")}
+    kept |= {"taxonomy": self.taxonomy.to_dict(), "preprocessing": self.preprocessing.to_dict(), "calibration": self.calibration_dict()}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder) as partial:
+        save_checkpoint(partial, self.network, **kept)
+        if self.trees:
+            save_trees(partial, self.trees)
+
+
+@patch
+def fine_tune(
+    self: HierarchicalClassifier,
+    curves: LightCurves,  # raw, with `ELASTICC_class`; 20 objects of two classes at least
+    layers: str = "head",  # layers that change: `head`, `all`, or `calibration` for none
+    seed: int = 0,  # same seed, same result
+) -> HierarchicalClassifier:  # a new one
+    "The classifier adapted to labelled objects, see `fine_tuned`."
+    _check_curves(curves)
+    leave_parent_threads()
+    return fine_tuned(self, curves, layers, seed)
+
+
+@patch
+def embed(
+    self: HierarchicalClassifier,
+    curves: LightCurves,  # raw, as read; objects without a detection get no vector
+    day: float = 1e5,  # days since trigger, observer frame; the last observation by default
+) -> np.ndarray:  # (n, n_features) float32
+    "The hidden state of the network after the last observation at or before a day, see `SimilarObjects`."
+    _check_curves(curves)
+    leave_parent_threads()
+    return embedded(self, curves, day)[1]
+
 # %% ../../nbs/09_classification/03_classifier.ipynb #cell-027
 @patch
 def _evidence(
@@ -258,7 +305,7 @@ def _evidence(
     truth = torch.from_numpy(known_leaves(dataset.curves, self.taxonomy))
     positions, reached = positions_at_days(dataset, days), torch.from_numpy(reached_days(dataset.curves, ordered_days(days)))
     known = (truth >= 0) & reached.any(dim=1)
-    days, detections = _phases(dataset, positions)
+    days, detections = phases_at(dataset, positions)
     found = {"logits": self._logits(dataset, positions), "leaf": truth, "days": days,
              "detections": detections, "reached": reached, "trees": self.trees and self.trees.answers_at(dataset, positions)}  # fmt: skip
     return {name: part[known] for name, part in found.items() if part is not None}

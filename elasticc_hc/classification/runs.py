@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Fold', 'VALIDATION_FRACTION', 'VALIDATION_SEED', 'FOLD_SEED', 'RUN_FILES', 'load_folds', 'fit_folds',
            'concatenate_predictions', 'out_of_fold', 'held_out_split', 'save_calibration', 'fold_parts', 'train',
-           'predict', 'classify_partition']
+           'predict', 'fine_tune', 'classify_partition']
 
 # %% ../../nbs/09_classification/05_runs.ipynb #cell-003
 import shutil
@@ -136,10 +136,7 @@ def save_calibration(
     folder: str | Path,  # of the checkpoint that it was loaded from
 ) -> None:
     "Write calibration and class mix into the checkpoint's description, completely or not at all."
-    part = {} if classifier.calibration is None else classifier.calibration.to_dict()
-    if classifier.class_prior is not None:
-        part["class_prior"] = dict(zip(classifier.taxonomy.leaves, classifier.class_prior.tolist(), strict=True))
-    update_checkpoint(folder, calibration=part)
+    update_checkpoint(folder, calibration=classifier.calibration_dict())
 
 # %% ../../nbs/09_classification/05_runs.ipynb #cfa45a30
 def fold_parts(
@@ -247,6 +244,24 @@ def predict(
     if out is not None:
         predictions.to_parquet(out)
     return predictions
+
+# %% ../../nbs/09_classification/05_runs.ipynb #e132f084
+def fine_tune(
+    run: str | Path | HierarchicalClassifier,  # folder of a run, the name of a classifier of the package, or a classifier
+    data: str | Path | LightCurves,  # Parquet file of labelled light curves, or the curves
+    out: str | Path,  # folder of the new classifier, new or empty
+    *,
+    layers: str = "head",  # layers that change: `head`, `all`, or `calibration` for none
+    seed: int = 0,  # same seed, same result
+) -> HierarchicalClassifier:  # as stored in `out`
+    "Adapt a classifier to labelled objects and store the new one; FileExistsError where `out` is not empty."
+    if Path(out).exists() and not (Path(out).is_dir() and not any(Path(out).iterdir())):
+        raise FileExistsError(f"{out} exists and is not empty: choose another folder")
+    classifier = run if isinstance(run, HierarchicalClassifier) else HierarchicalClassifier.load(run)
+    curves = data if isinstance(data, LightCurves) else LightCurves.from_parquet(data)
+    tuned = classifier.fine_tune(curves, layers, seed)
+    tuned.save(out)
+    return tuned
 
 # %% ../../nbs/09_classification/05_runs.ipynb #cat00002
 @lru_cache(maxsize=4)

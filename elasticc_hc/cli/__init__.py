@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Out', 'Overwrite', 'Seed', 'Files', 'Run', 'Days', 'PRIOR_HELP', 'Prior', 'WIDE', 'NARROW', 'progress_bar',
            'command_line', 'download', 'simulate', 'convert', 'plasticc', 'combine', 'summary', 'train', 'predict',
-           'evaluate', 'animate', 'explore', 'stream', 'main']
+           'fine_tune', 'evaluate', 'animate', 'explore', 'stream', 'main']
 
 # %% ../../nbs/12_cli/02_cli.ipynb #171f0b5c
 import json
@@ -355,6 +355,26 @@ def _print_answers(out: Path) -> None:
 Examples:
   elasticc-hc evaluate run split/test.parquet --out results --compare run2
   elasticc-hc evaluate --predictions ours.parquet --predictions theirs.csv split/test.parquet --out results""")
+@app.command("fine-tune", epilog="Example: elasticc-hc fine-tune synthetic labelled.parquet --out tuned")
+def fine_tune(
+    run: Run,
+    data: Annotated[Path, typer.Argument(help="Parquet file of light curves with labels: 20 objects of two classes at least.")],
+    out: Out,
+    layers: Annotated[str, typer.Option(help="Layers that change: head, all (minutes), or calibration for none.")] = "head",
+    seed: Seed = 0,
+):
+    "Adapt a classifier to a few labelled objects; OUT is a new classifier, the old one is unchanged."
+    from elasticc_hc.classification import LAYERS
+    from elasticc_hc.classification import fine_tune as tune
+
+    if layers not in LAYERS:
+        raise typer.BadParameter(f"{layers!r}: choose one of {', '.join(LAYERS)}", param_hint="--layers")
+    record = tune(run, data, out, layers=layers, seed=seed).description["fine_tuning"][-1]
+    counts = ", ".join(f"{n:,} {name}" for name, n in record["objects"].items())
+    print(f"{sum(record['objects'].values()):,} objects ({counts}), {record['steps']} steps; classifier in {out}")
+
+
+@app.command(epilog="Example: elasticc-hc evaluate run split/test.parquet --out results --compare run2")
 def evaluate(
     run: Annotated[str, typer.Argument(help="Folder of a trained classifier, or name of a packaged one. Left out with --predictions.")],
     data: Annotated[Path | None, typer.Argument(help="Parquet file of light curves with labels.", show_default=False)] = None,

@@ -77,5 +77,7 @@ from .panels import time_scale as time_scale
 from .panels import update_traces as update_traces
 from .panels import vertical_positions as vertical_positions
 from .window import EXPECTED_ERRORS as EXPECTED_ERRORS
+from .window import ROW as ROW
+from .window import SIMILAR_SHOWN as SIMILAR_SHOWN
 from .window import Window as Window
 from .window import fitted as fitted

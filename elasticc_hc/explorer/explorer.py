@@ -20,6 +20,7 @@ try:
 except ImportError as error:
     raise ImportError(f"{error}; the explorer is installed with: pip install 'elasticc_hc[explorer]'") from error
 
+from ..classification.embedding import SimilarObjects
 from ..classification.object_card import ClassEvolution, class_evolution
 from ..classification.prediction_sets import Thresholds, merge_complete_siblings
 from .catalogue import Catalogue, fitting_taxonomy, outcomes_of, unknown_models_note
@@ -76,11 +77,12 @@ class Explorer(Window):
         taxonomy: Taxonomy | str | Path | None = None,  # class tree without a classifier; that with most models by default
         compare=(),  # further classifiers, whose probabilities are shown below
         thresholds: Thresholds | None = None,  # of `fit_thresholds`, for the conformal set at the cut
+        similar: SimilarObjects | None = None,  # index made with this classifier, for similar objects
     ):
         super().__init__()
         self.rows, self.place, self._known = np.zeros(0, np.int64), 0, (-1, None)  # the last object read, by its row
         self.folder, self._origin, self._random = Path(folder), (source, classifier), np.random.default_rng(seed)
-        self.thresholds = thresholds
+        self.thresholds, self.similar = thresholds, similar
         self.run_guarded(lambda: self._open(classifier, predictions, taxonomy, compare))
 
     def __repr__(self):

@@ -166,13 +166,15 @@ def fit_calibration(
     reached: torch.Tensor | None = None,  # (n, k) bool, the predictions that count; all by default
     trees: torch.Tensor | None = None,  # (n, k, n_nodes) log probabilities of all nodes, of boosted trees
     mixture_penalty: float = 4.0,  # of log odds of the mixture that differ from the default by 1
+    start: Calibration | None = None,  # parameters without penalty; by default temperatures of 1, no offsets, the default mixture
 ) -> Calibration:
     "Temperatures, offsets and mixture by maximum likelihood on objects that the classifier was not trained with."
     if not len(logits):
         raise ValueError("no object to calibrate with")
     groups, on_path = torch.from_numpy(taxonomy.groups), torch.from_numpy(taxonomy.paths)[leaf][:, None]
     phases, logits = phase_weights(days, detections), logits.double()
-    usual = torch.from_numpy(default_mixture())
+    usual = torch.from_numpy(default_mixture() if start is None else start.mixture)
+    begin = [0.0, 0.0] if start is None else [torch.from_numpy(part) for part in (start.rows, start.offsets)]
     own, mixture = log_probabilities(logits, taxonomy), usual.clone().requires_grad_(trees is not None)
     counted = on_path if reached is None else on_path & reached[..., None]
     rows = torch.zeros(int(groups.max()) + 1, phases.shape[-1], dtype=torch.float64, requires_grad=True)
@@ -186,7 +188,7 @@ def fit_calibration(
     def surprise() -> torch.Tensor:
         optimizer.zero_grad()
         answers = logits if trees is None else mixed_logits(own, trees, phases @ mixture)
-        scaled = answers * (-(phases @ rows.T)).exp()[..., groups] + phases @ (offsets * tilted).T
+        scaled = answers * (-(phases @ (begin[0] + rows).T)).exp()[..., groups] + phases @ (begin[1] + offsets * tilted).T
         value = -(log_conditionals(scaled, groups) * counted).sum() / logits.shape[1]
         value = value + (penalties[0] * rows**2).sum() + (penalties[1] * offsets**2).sum()
         value = value + mixture_penalty * ((mixture - usual) ** 2).sum()
@@ -194,7 +196,8 @@ def fit_calibration(
         return value
 
     optimizer.step(surprise)
-    return Calibration(rows.detach().numpy(), (offsets * tilted).detach().numpy(), taxonomy, mixture.detach().numpy())
+    found = begin[0] + rows, begin[1] + offsets * tilted
+    return Calibration(*(part.detach().numpy() for part in found), taxonomy, mixture.detach().numpy())
 
 # %% ../../nbs/06_loss/03_calibration.ipynb #cell-006x
 def prior_from_counts(

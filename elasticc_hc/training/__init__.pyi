@@ -30,6 +30,7 @@ from .dataset import load_into_memory as load_into_memory
 from .dataset import max_pools as max_pools
 from .dataset import oracle_series_values as oracle_series_values
 from .dataset import padded_batch as padded_batch
+from .dataset import phases_at as phases_at
 from .dataset import positions_at_days as positions_at_days
 from .dataset import reached_days as reached_days
 from .dataset import scaling_knots as scaling_knots

@@ -7,8 +7,8 @@ __all__ = ['DAYS_SCALE', 'FLUX_SOFTENING', 'SERIES_FEATURES', 'ORACLE_FLUX_SCALE
            'BAND_VALUES', 'KNOT_SHARES', 'KNOT_LEVELS', 'ORACLE_MISSING', 'DAYS', 'DAY_TOLERANCE', 'CurvesOnDisk',
            'curves_on_disk', 'iter_pools', 'load_into_memory', 'max_pools', 'series_values', 'oracle_series_values',
            'Preprocessing', 'scaling_knots', 'fit_preprocessing', 'static_tensor', 'Batch', 'leaf_labels',
-           'known_leaves', 'LightCurveDataset', 'padded_batch', 'positions_at_days', 'reached_days', 'first_alerts',
-           'LengthBuckets', 'batch_loader']
+           'known_leaves', 'LightCurveDataset', 'padded_batch', 'positions_at_days', 'phases_at', 'reached_days',
+           'first_alerts', 'LengthBuckets', 'batch_loader']
 
 # %% ../../nbs/08_training/02_dataset.ipynb #cell-003
 import warnings
@@ -360,6 +360,16 @@ def positions_at_days(
     days = ordered_days(days)
     length = windows_by_days(dataset.curves, days, dataset.preprocessing.keep).length
     return torch.from_numpy(length.reshape(len(dataset.curves), len(days)) - 1)
+
+# %% ../../nbs/08_training/02_dataset.ipynb #74287271
+def phases_at(
+    dataset: LightCurveDataset,
+    positions: torch.Tensor,  # (n, k) observations, as index within each curve
+) -> tuple[torch.Tensor, torch.Tensor]:  # (n, k) days since trigger, (n, k) detections so far
+    "Day and number of detections at which each curve is read."
+    flat = dataset.start[:, None] + positions
+    total = torch.from_numpy(np.concatenate([[0], np.cumsum(dataset.curves.detected)]))
+    return torch.from_numpy(dataset.curves.days)[flat], total[flat + 1] - total[dataset.start][:, None]
 
 # %% ../../nbs/08_training/02_dataset.ipynb #b8c942e0
 DAY_TOLERANCE = 1e-6  # days, against rounding of MJDs
