@@ -4,11 +4,13 @@
     python bench/outliers.py fit plasticc demo/plasticc/split/train.parquet   # the held-out part is found by the hash of the SNID
     python bench/outliers.py artefacts synthetic test.parquet
     python bench/outliers.py leave-out train.parquet test.parquet runs
+    python bench/outliers.py sets synthetic held_out.parquet test.parquet
 
 `fit` writes outliers.safetensors beside the weights of the package; repeat it after the weights have changed. The others append to
 bench/results/outliers.jsonl: false alarms at 1 per cent and the area under the ROC curve for artefacts of another seed, by day; and
 the area for each leaf in turn, left out of the training of a small network (330 objects per leaf, 7 epochs), beside 1 − largest leaf
-probability.
+probability. `sets` compares conformal sets with one threshold and with one for each class: the coverage of every class on test
+objects, and that of all objects with equal numbers of all classes and with those of the prior `elasticc2`.
 """
 
 import argparse
@@ -24,8 +26,10 @@ from sklearn.metrics import roc_auc_score
 
 from elasticc_hc.classification.classifier import HierarchicalClassifier
 from elasticc_hc.classification.outliers import OUTLIERS_FILE, fit_outliers, save_outliers
+from elasticc_hc.classification.prediction_sets import conformal_sets, coverage, fit_thresholds
 from elasticc_hc.classification.runs import held_out_split, train
 from elasticc_hc.lightcurves.lightcurves import LightCurves
+from elasticc_hc.loss.calibration import leaf_prior
 from elasticc_hc.simulation.artefacts import ARTEFACT_KINDS, simulate_artefacts
 from elasticc_hc.taxonomy.taxonomy import Taxonomy
 from elasticc_hc.training.dataset import DAYS, known_leaves
@@ -122,13 +126,33 @@ def leave_out(asked) -> None:
         left_out(train_set, test, tree, leaf, asked.runs / f"{k:02d}")
 
 
+def sets(asked) -> None:
+    "Coverage of each class by conformal sets with a nominal coverage of 90 per cent, and of all under other class mixes."
+    classifier = HierarchicalClassifier.load(asked.name)
+    held_out, test = (classifier.predict(LightCurves.from_parquet(path)) for path in (asked.data, asked.test))
+    tree, rng = classifier.taxonomy, np.random.default_rng(0)
+    rate = leaf_prior("elasticc2", classifier.class_prior, tree)[np.searchsorted(tree.leaf_nodes, test.truth)]
+    mixed = rng.choice(len(test), 20_000, p=rate / rate.sum())
+    for by_class in (False, True):
+        found = conformal_sets(test, fit_thresholds(held_out, 0.9, by_class=by_class))
+        classes = {tree.nodes[leaf]: coverage(test[test.truth == leaf], found[test.truth == leaf]) for leaf in tree.leaf_nodes}
+        every = np.stack(list(classes.values()))
+        for column, day in enumerate(DAYS):
+            record(bench="class_sets", classifier=asked.name, by_class=by_class, day=day, test=len(test), thresholds_from=len(held_out),
+                   coverage=round(float(coverage(test, found)[column]), 4), other_mix=round(float(coverage(test[mixed], found[mixed])[column]), 4),
+                   nodes=round(float(found[:, column].sum(axis=1).mean()), 2), most_off=round(float(abs(every[:, column] - 0.9).max()), 4),
+                   classes={name: round(float(values[column]), 4) for name, values in classes.items()})  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(required=True)
-    for verb in (fit, artefacts):
+    for verb in (fit, artefacts, sets):
         added = verbs.add_parser(verb.__name__)
         added.add_argument("name", help="a packaged classifier")
         added.add_argument("data", type=Path)
+        if verb is sets:
+            added.add_argument("test", type=Path)
         added.set_defaults(run=verb)
     added = verbs.add_parser("leave-out")
     for name in ("train", "test", "runs"):

@@ -17,12 +17,15 @@ from .brokers import BROKER_CLASSIFICATION as BROKER_CLASSIFICATION
 from .brokers import BROKER_FORMATS as BROKER_FORMATS
 from .brokers import DECLINED_CLASS_ID as DECLINED_CLASS_ID
 from .brokers import MESSAGE_FORMATS as MESSAGE_FORMATS
+from .brokers import NONE_LEVEL as NONE_LEVEL
+from .brokers import OTHER_CLASS_ID as OTHER_CLASS_ID
 from .brokers import RESIDUAL_CLASS_ID as RESIDUAL_CLASS_ID
 from .brokers import broker_messages as broker_messages
 from .brokers import class_shares as class_shares
 from .brokers import classifications as classifications
 from .brokers import encode_message as encode_message
 from .brokers import fink_code as fink_code
+from .brokers import other_share as other_share
 from .brokers import to_broker as to_broker
 from .classifier import HierarchicalClassifier as HierarchicalClassifier
 from .classifier import PRETRAINED as PRETRAINED
