@@ -136,10 +136,10 @@ def sets(asked) -> None:
     for by_class in (False, True):
         found = conformal_sets(test, fit_thresholds(held_out, 0.9, by_class=by_class))
         classes = {tree.nodes[leaf]: coverage(test[test.truth == leaf], found[test.truth == leaf]) for leaf in tree.leaf_nodes}
-        every = np.stack(list(classes.values()))
+        every, mix = np.stack(list(classes.values())), coverage(test[mixed], found[mixed])
         for column, day in enumerate(DAYS):
             record(bench="class_sets", classifier=asked.name, by_class=by_class, day=day, test=len(test), thresholds_from=len(held_out),
-                   coverage=round(float(coverage(test, found)[column]), 4), other_mix=round(float(coverage(test[mixed], found[mixed])[column]), 4),
+                   coverage=round(float(coverage(test, found)[column]), 4), other_mix=round(float(mix[column]), 4),
                    nodes=round(float(found[:, column].sum(axis=1).mean()), 2), most_off=round(float(abs(every[:, column] - 0.9).max()), 4),
                    classes={name: round(float(values[column]), 4) for name, values in classes.items()})  # fmt: skip
 
