@@ -146,6 +146,13 @@ def test_every_way_to_predict_gives_the_same(classifier, known):
     assert np.array_equal(classifier.predict(some, DAYS, prior="uniform").outlier, classifier.predict(some, DAYS).outlier)
 
 
+def test_one_object_with_one_detection(classifier, known):
+    one = known[:1].select(np.arange(known[:1].n_obs) == known[:1].first_detection[0])
+    alone = classifier.predict_detections(one)
+    assert len(alone) == 1 and np.allclose(alone["outlier"], classifier.predict(one, (1,)).outlier[:, 0], atol=1e-4)
+    assert classifier.predict(known[:0], DAYS).outlier.shape == (0, 3) and "outlier" in classifier.predict_detections(known[:0])
+
+
 # --- predictions carry it ---
 
 

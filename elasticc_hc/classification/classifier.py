@@ -216,7 +216,8 @@ def predict_detections(
             logits = self.network.head(features).float()
         logits = apply_calibration(logits, self.calibration, *known)
         if self.outliers:
-            outlier[place] = self.outliers.p_values(features.float().numpy(), (rank + 1).numpy(), seen.days[place])
+            rows = place.numpy()
+            outlier[rows] = self.outliers.p_values(features.float().numpy(), (rank + 1).numpy(), seen.days[rows])
         probabilities[place] = node_probabilities(logits, self.taxonomy)
     table = pd.DataFrame(probabilities.numpy(), columns=list(self.taxonomy.nodes))
     if self.outliers:
