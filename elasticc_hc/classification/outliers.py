@@ -66,7 +66,7 @@ def calibration_cell(
     "The range of detections and days of a p-value."
     return detection_phase(detections, CALIBRATION_EDGES) * (len(DAY_EDGES) + 1) + np.digitize(days, DAY_EDGES)
 
-# %% ../../nbs/09_classification/16_outliers.ipynb #13210fc2
+# %% ../../nbs/09_classification/16_outliers.ipynb #57babecb
 LEAST_P = 1e-4
 P_VALUES = np.concatenate([np.geomspace(LEAST_P, 0.05, 48, endpoint=False), np.linspace(0.05, 1.0, 96)])  # ascending
 
@@ -101,7 +101,9 @@ class OutlierModel:
         detections: np.ndarray,  # (…) so far
         days: np.ndarray,  # (…) since trigger
     ) -> np.ndarray:  # (…) float32
-        "Share of known objects at the same phase whose score is at least as high."
+        "Share of known objects at the same phase whose score is at least as high; ValueError for features of another network."
+        if np.shape(features)[-1] != self.center.size:
+            raise ValueError(f"{np.shape(features)[-1]} features for a model of outliers of {self.center.size}: fitted to another network")
         counts, cells = np.ravel(detections), np.ravel(calibration_cell(detections, days))
         score, found = self.score(np.reshape(features, (len(counts), self.center.size)), counts), np.empty(len(counts))
         for cell in np.unique(cells):
