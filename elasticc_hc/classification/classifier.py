@@ -203,7 +203,8 @@ def predict_detections(
     self.network.eval()
     dataset = LightCurveDataset(curves, self.preprocessing)
     seen = dataset.curves.select(dataset.curves.detected)
-    probabilities, outlier = torch.empty(seen.n_obs, len(self.taxonomy.nodes)), np.empty(seen.n_obs, np.float32)
+    size = seen.n_obs, len(self.taxonomy.nodes)
+    probabilities, outlier = torch.empty(size, dtype=torch.float32), np.empty(seen.n_obs, np.float32)
     first = torch.from_numpy(seen.offsets[:-1])
     trees = self.trees and self.trees.log_probabilities(feature_table(dataset, np.flatnonzero(dataset.curves.detected)))
     for batch in batch_loader(dataset):

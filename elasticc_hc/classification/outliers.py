@@ -246,14 +246,14 @@ def predict_features(
     precision: str = "float32",
 ) -> tuple[torch.Tensor, np.ndarray]:  # (n, k, n_nodes) float32 logits, (n, k, n_features) float32
     "Logits and the features that the head reads at the given observations; one pass over each curve."
-    logits, features = torch.empty(*positions.shape, network.eval().architecture.n_nodes), None
+    logits, features = torch.empty(*positions.shape, network.eval().architecture.n_nodes, dtype=torch.float32), None
     for batch in batch_loader(dataset):
         steps = positions[batch.item]
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
             every, _ = network.encode(batch.series, batch.static)
             chosen = every[torch.arange(len(steps))[:, None].expand_as(steps), steps]
             logits[batch.item] = network.head(chosen).float()
-        features = torch.empty(*positions.shape, chosen.shape[-1]) if features is None else features
+        features = torch.empty(*positions.shape, chosen.shape[-1], dtype=torch.float32) if features is None else features
         features[batch.item] = chosen.float()
     return logits, np.zeros((*positions.shape, 0), np.float32) if features is None else features.numpy()
 
