@@ -102,7 +102,7 @@ class OutlierModel:
         days: np.ndarray,  # (…) since trigger
     ) -> np.ndarray:  # (…) float32
         "Share of known objects at the same phase whose score is at least as high; ValueError for features of another network."
-        if np.shape(features)[-1] != self.center.size:
+        if np.size(detections) and np.shape(features)[-1] != self.center.size:
             raise ValueError(f"{np.shape(features)[-1]} features for a model of outliers of {self.center.size}: fitted to another network")
         counts, cells = np.ravel(detections), np.ravel(calibration_cell(detections, days))
         score, found = self.score(np.reshape(features, (len(counts), self.center.size)), counts), np.empty(len(counts))
