@@ -3,7 +3,7 @@
     python bench/pretrained.py demo/plasticc/run demo/plasticc/split/test.parquet plasticc
 
 Copies the checkpoint to elasticc_hc/pretrained/NAME and writes its README.md: data, split, scores by day, limits, licence.
-The test set is read once.
+The test set is read once. A run without a model of outliers gets it afterwards, with `python bench/outliers.py fit`.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import torch
 from metadata import HOST_REDSHIFT, shown
 
 from elasticc_hc.classification.classifier import PRETRAINED, HierarchicalClassifier
+from elasticc_hc.classification.outliers import OUTLIERS_FILE
 from elasticc_hc.classification.predictions import Predictions, day_name
 from elasticc_hc.evaluation.metrics import compute_metrics
 from elasticc_hc.lightcurves.lightcurves import LightCurves
@@ -32,7 +33,8 @@ ABOUT = {
             " hosts with a photometric redshift only, are not in the training set.",
             "Without the redshift of the host the scores are much lower (table above).",
             "Passbands, noise and cadence are those of PLAsTiCC. These are not scores on ELAsTiCC 2, and no real object was used.",
-            "An object of a class outside the tree is assigned to a class inside it.",
+            "An object of a class outside the tree is assigned to a class inside it; the p-value `outlier` finds most artefacts, but few"
+            " of the unknown classes that resemble a known one (`bench/results/outliers.jsonl`).",
         ),
         "licence": "Weights: Apache-2.0. Light curves: BSD-3-Clause, with snmachine (see elasticc_hc/sample/LICENSE-snmachine).",
     },
@@ -48,7 +50,8 @@ ABOUT = {
             " `predict`, such as `elasticc2` or `observed`.",
             "An object with MWEBV but without host columns is treated as one without a host, that is, distant or Galactic. If its host is"
             " unknown, omit MWEBV as well, or provide a photometric redshift.",
-            "An object of a class outside the tree is assigned to a class inside it.",
+            "An object of a class outside the tree is assigned to a class inside it; the p-value `outlier` finds most artefacts, but few"
+            " of the unknown classes that resemble a known one (`bench/results/outliers.jsonl`).",
         ),
         "licence": "Weights: Apache-2.0.",
     },
@@ -152,7 +155,7 @@ def main() -> None:
     torch.set_num_threads(1)
     text, folder = card(asked.name, asked.run, LightCurves.from_parquet(asked.test), asked.folds), Path(str(PRETRAINED)) / asked.name
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("checkpoint.json", "model.safetensors", TREES_FILE):
+    for name in ("checkpoint.json", "model.safetensors", TREES_FILE, OUTLIERS_FILE):
         if folder.resolve() != asked.run.resolve() and (asked.run / name).is_file():
             shutil.copy(asked.run / name, folder / name)
     (folder / "README.md").write_text(text, encoding="utf-8")

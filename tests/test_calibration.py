@@ -255,3 +255,62 @@ def test_sets_hold_the_truth_as_often_as_promised(promise):
     for level in LEVELS:
         sets = conformal_sets(halves[1], thresholds, level)
         assert coverage(halves[1], sets)[0] == pytest.approx(promise, abs=0.01)
+
+
+def rare_and_frequent(seed, n=12_000):
+    """Predictions of an overconfident classifier for classes of very different frequency, in two halves."""
+    tree, rng = Taxonomy.from_yaml("elasticc2"), np.random.default_rng(seed)
+    rates = np.geomspace(1, 0.02, len(tree.leaves))
+    leaf = rng.choice(len(rates), n, p=rates / rates.sum())
+    logits = rng.normal(0, 1.5, (n, len(rates))) + 2.0 * np.eye(len(rates))[leaf] * rng.gamma(2, 1, n)[:, None] + np.log(rates)
+    p = np.exp(1.5 * logits) / np.exp(1.5 * logits).sum(axis=1, keepdims=True)
+    nodes = (p @ tree.paths[tree.leaf_nodes]).astype(np.float32)[:, None]
+    every = Predictions(np.arange(n).astype(str), np.array([1.0]), nodes, tree.leaf_nodes[leaf], tree)
+    return every[: n // 2], every[n // 2 :]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_class_conditional_sets_cover_every_class_under_any_class_mix(seed):
+    first, second = rare_and_frequent(seed)
+    tree, rng = first.taxonomy, np.random.default_rng(seed)
+    for level in LEVELS:
+        at = {part: part.taxonomy.level(level)[tree.at_level(part.truth, level)] for part in (first, second)}
+        marginal, by_class = (conformal_sets(second, fit_thresholds(first, 0.9, by_class=which), level) for which in (False, True))
+        worst = {}
+        for name, sets in (("marginal", marginal), ("by class", by_class)):
+            off = []
+            for node in tree.level(level):
+                here, enough = at[second] == node, (at[first] == node).sum()
+                if enough >= 100:
+                    off.append(abs(coverage(second[here], sets[here])[0] - 0.9) - 3 * np.sqrt(0.09 * (1 / enough + 1 / here.sum())))
+            worst[name] = max(off)
+        assert worst["by class"] < 0.0
+        if level == "leaf":
+            assert worst["marginal"] > 0.02
+            shifted = rng.choice(len(second), 6000, p=(w := 1 / np.bincount(second.truth)[second.truth]) / w.sum())
+            same, other = (abs(coverage(second[shifted], sets[shifted])[0] - 0.9) for sets in (by_class, marginal))
+            assert same < 0.025 < other
+
+
+def test_a_class_with_few_objects_takes_the_threshold_of_the_nearest_ancestor_with_enough():
+    first, _ = rare_and_frequent(5)
+    tree = first.taxonomy
+    for least in (1, 50, 200, 1000, 10**6):
+        values = fit_thresholds(first, 0.9, by_class=True, least_objects=least).values["leaf"][0]
+        for k, leaf in enumerate(tree.leaf_nodes):
+            above = [v for v in np.flatnonzero(tree.paths[leaf])[::-1] if tree.paths[first.truth, v].sum() >= least or v == 0]
+            pooled = first[tree.paths[first.truth, above[0]]]
+            assert values[k] == fit_thresholds(pooled, 0.9).values["leaf"][0]
+
+
+def test_a_set_may_be_none():
+    first, second = rare_and_frequent(6, 2000)
+    thresholds = fit_thresholds(first)
+    marked = replace(second, outlier=np.random.default_rng(0).random((len(second), 1), np.float32))
+    sets = conformal_sets(marked, thresholds, none_level=0.1)
+    assert np.array_equal(sets[..., :-1], conformal_sets(second, thresholds)) and np.array_equal(sets[..., -1], marked.outlier < 0.1)
+    assert coverage(marked, sets)[0] == coverage(second, conformal_sets(second, thresholds))[0]
+    with pytest.raises(ValueError, match="no p-values"):
+        conformal_sets(second, thresholds, none_level=0.1)
+    with pytest.raises(ValueError, match="level 2: between 0 and 1"):
+        conformal_sets(marked, thresholds, none_level=2)

@@ -76,7 +76,7 @@ def test_limits():
     notebooks = [path for path in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts and exported_module(path)]
     files = [path for path in PACKAGE.rglob("*.py") if path.name not in ("_modidx.py", "__init__.py")]  # those are generated
     long = {path.name: n for path in files if (n := len(path.read_text(encoding="utf-8").splitlines())) > 450}
-    assert len(notebooks) <= 72 and len(files) <= 72 and not long
+    assert len(notebooks) <= 75 and len(files) <= 75 and not long
 
 
 def test_page_names_are_unique():

@@ -20,6 +20,8 @@ from fastcore.basics import patch
 from .embedding import embedded
 from .fine_tuning import fine_tuned
 from .onnx import write_onnx
+from .outliers import OutlierModel, load_outliers, predict_features, save_outliers
+from .outliers import fit_outliers as fit_outlier_model
 from .predictions import Predictions
 from .state import State, empty_state, leave_parent_threads, update_state
 from ..conversion.parquet import atomic_write
@@ -30,7 +32,7 @@ from ..loss.loss import node_counts, node_probabilities
 from ..taxonomy.taxonomy import Taxonomy
 from ..training.dataset import DAYS, LightCurveDataset, Preprocessing, batch_loader, first_alerts, known_leaves
 from ..training.dataset import phases_at, positions_at_days, reached_days
-from ..training.model import Network, load_checkpoint, logits_at, predict_logits, save_checkpoint
+from ..training.model import Network, load_checkpoint, predict_logits, save_checkpoint
 from ..training.options import Options, update_options
 from ..training.trees import BoostedTrees, feature_table, load_trees, save_trees
 
@@ -50,6 +52,7 @@ class HierarchicalClassifier:
     description: Mapping = field(default_factory=dict)  # of the checkpoint: options, objects, data, versions
     trees: BoostedTrees | None = None  # that are combined with the network
     precision: str = "float32"  # of the network's arithmetic when whole light curves are read; `bfloat16` where the processor has it
+    outliers: OutlierModel | None = None  # None: no p-values of belonging to a class of the tree
 
     @classmethod
     def load(
@@ -70,7 +73,8 @@ class HierarchicalClassifier:
             parts = calibration_parts(description.get("calibration"), taxonomy)
         except ValueError as error:
             raise ValueError(f"{folder}: {error}") from None
-        return cls(network, taxonomy, preprocessing, *parts, description, load_trees(folder, description, taxonomy), precision)
+        trees, outliers = load_trees(folder, description, taxonomy), load_outliers(folder)
+        return cls(network, taxonomy, preprocessing, *parts, description, trees, precision, outliers)
 
     @classmethod
     def from_pretrained(cls, name: str = "plasticc", precision: str = "float32") -> "HierarchicalClassifier":
@@ -147,12 +151,13 @@ def predict(
     days = ordered_days([0, *days]) if first_alert else days
     rates = self._rates(prior)
     dataset = LightCurveDataset(curves, self.preprocessing)
-    probabilities, reached = self._probabilities(dataset, days, rates), reached_days(dataset.curves, days)
+    (probabilities, outlier), reached = self._probabilities(dataset, days, rates), reached_days(dataset.curves, days)
     if first_alert:
-        probabilities[:, :1], reached[:, 0] = self._probabilities(first_alerts(dataset), days[:1], rates), True
+        probabilities[:, :1], first = self._probabilities(first_alerts(dataset), days[:1], rates)
+        outlier, reached[:, 0] = outlier if first is None else np.concatenate([first, outlier[:, 1:]], axis=1), True
     snid = dataset.curves.header["SNID"].astype(str).to_numpy(object)
     truth = known_leaves(dataset.curves, self.taxonomy, loud=True)
-    return Predictions(snid, days, probabilities, truth, self.taxonomy, reached, first_alert)
+    return Predictions(snid, days, probabilities, truth, self.taxonomy, reached, first_alert, outlier)
 
 
 @patch
@@ -161,14 +166,16 @@ def _probabilities(
     dataset: LightCurveDataset,
     days: np.ndarray,  # (n_days,) days since trigger, ascending
     rates: np.ndarray | None,  # (n_leaves,) share of every leaf; None: that of the training set
-) -> np.ndarray:  # (n, n_days, n_nodes) float32
-    "Calibrated probabilities of all nodes at each day."
+) -> tuple[np.ndarray, np.ndarray | None]:  # (n, n_days, n_nodes) float32; (n, n_days) float32
+    "Calibrated probabilities of all nodes at each day, and the p-values of belonging to the tree."
     positions = positions_at_days(dataset, days)
     trees = self.trees and self.trees.answers_at(dataset, positions)
-    logits = self._logits(dataset, positions)
-    logits = apply_calibration(logits, self.calibration, *phases_at(dataset, positions), self.taxonomy, trees)
+    logits, features = predict_features(self.network, dataset, positions, self.precision)
+    reached, detections = phases_at(dataset, positions)
+    logits = apply_calibration(logits, self.calibration, reached, detections, self.taxonomy, trees)
     probabilities = node_probabilities(logits, self.taxonomy).numpy()
-    return probabilities if rates is None else shift_prior(probabilities, self.class_prior, rates, self.taxonomy)
+    outlier = self.outliers and self.outliers.p_values(features, detections.numpy(), reached.numpy())
+    return probabilities if rates is None else shift_prior(probabilities, self.class_prior, rates, self.taxonomy), outlier
 
 
 @patch
@@ -186,14 +193,15 @@ def _rates(self: HierarchicalClassifier, prior: str | Mapping[str, float] | None
 def predict_detections(
     self: HierarchicalClassifier,
     curves: LightCurves,  # raw, as read
-) -> pd.DataFrame:  # one row per detection: SNID, MJD, day since trigger, a column per node
+) -> pd.DataFrame:  # one row per detection: SNID, MJD, day since trigger, outlier if known, a column per node
     "Probabilities after every detection, which is after every alert, whatever the policy."
     _check_curves(curves)
     leave_parent_threads()
     self.network.eval()
     dataset = LightCurveDataset(curves, self.preprocessing)
     seen = dataset.curves.select(dataset.curves.detected)
-    probabilities = torch.empty(seen.n_obs, len(self.taxonomy.nodes), dtype=torch.float32)
+    size = seen.n_obs, len(self.taxonomy.nodes)
+    probabilities, outlier = torch.empty(size, dtype=torch.float32), np.empty(seen.n_obs, np.float32)
     first = torch.from_numpy(seen.offsets[:-1])
     trees = self.trees and self.trees.log_probabilities(feature_table(dataset, np.flatnonzero(dataset.curves.detected)))
     for batch in batch_loader(dataset):
@@ -202,10 +210,16 @@ def predict_detections(
         place = first[batch.item[rows]] + rank
         known = torch.from_numpy(seen.days)[place], rank + 1, self.taxonomy, None if trees is None else trees[place]
         with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
-            logits = logits_at(self.network, batch, rows, steps).float()
+            features = self.network.encode(batch.series, batch.static)[0][rows, steps]
+            logits = self.network.head(features).float()
         logits = apply_calibration(logits, self.calibration, *known)
+        if self.outliers:
+            rows = place.numpy()
+            outlier[rows] = self.outliers.p_values(features.float().numpy(), (rank + 1).numpy(), seen.days[rows])
         probabilities[place] = node_probabilities(logits, self.taxonomy)
     table = pd.DataFrame(probabilities.numpy(), columns=list(self.taxonomy.nodes))
+    if self.outliers:
+        table.insert(0, "outlier", outlier)
     table.insert(0, "day", seen.days)
     table.insert(0, "MJD", seen.MJD)
     table.insert(0, "SNID", seen.header["SNID"].to_numpy()[seen.object_index])
@@ -267,6 +281,8 @@ def save(
         save_checkpoint(partial, self.network, **kept)
         if self.trees:
             save_trees(partial, self.trees)
+        if self.outliers:
+            save_outliers(self.outliers, partial)
 
 
 @patch
@@ -336,3 +352,13 @@ def estimate_class_prior(
     "The same classifier with the class mix that its probabilities assume."
     truth = known_leaves(curves, self.taxonomy)
     return replace(self, class_prior=prior_from_counts(node_counts(truth[truth >= 0], self.taxonomy), self.taxonomy, gamma))
+
+# %% ../../nbs/09_classification/03_classifier.ipynb #2cecdfd3
+@patch
+def fit_outliers(
+    self: HierarchicalClassifier,
+    curves: LightCurves,  # raw, with `ELASTICC_class`, not among the training objects
+    training: LightCurves | None = None,  # training objects for the densities; None: half of `curves`
+) -> HierarchicalClassifier:
+    "The same classifier with p-values of belonging to the tree, see `outliers.fit_outliers`."
+    return replace(self, outliers=fit_outlier_model(self, curves, training))

@@ -16,7 +16,8 @@ from fastcore.basics import patch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from .fine_tuning import hidden_features, known_part, weights_fingerprint
+from .fine_tuning import known_part, weights_fingerprint
+from .outliers import predict_features
 from ..conversion.parquet import atomic_write
 from ..lightcurves.lightcurves import LightCurves
 from ..training.dataset import LightCurveDataset, known_leaves, positions_at_days
@@ -29,8 +30,8 @@ def embedded(
 ) -> tuple[pd.DataFrame, np.ndarray]:  # header of the objects with a detection; (n, n_features) float32
     "The hidden state of the network after the last observation at or before a day."
     dataset = LightCurveDataset(known_part(curves), classifier.preprocessing)
-    features = hidden_features(classifier.network, dataset, positions_at_days(dataset, [day]))
-    return dataset.curves.header, features[:, 0].numpy()
+    _, features = predict_features(classifier.network, dataset, positions_at_days(dataset, [day]))
+    return dataset.curves.header, features[:, 0]
 
 # %% ../../nbs/09_classification/16_embedding.ipynb #86dc3f0a
 QUERY_BLOCK = 256  # objects compared at once

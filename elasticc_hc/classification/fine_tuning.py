@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MIN_OBJECTS', 'READ_DAYS', 'PRIOR_OBJECTS', 'LAYERS', 'STEPS', 'BATCH_OBJECTS', 'HEAD_RATE', 'ENCODER_RATE',
-           'WEIGHT_PENALTY', 'FOLDS', 'Examples', 'known_part', 'hidden_features', 'labelled_examples', 'updated_prior',
-           'log_ratio', 'shifted_calibration', 'Objective', 'example_logits', 'tune', 'fold_numbers', 'cross_validated',
+           'WEIGHT_PENALTY', 'FOLDS', 'Examples', 'known_part', 'labelled_examples', 'updated_prior', 'log_ratio',
+           'shifted_calibration', 'Objective', 'example_logits', 'tune', 'fold_numbers', 'cross_validated',
            'fine_tuned', 'weights_fingerprint']
 
 # %% ../../nbs/09_classification/15_fine_tuning.ipynb #a7f0eb5b
@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from .outliers import predict_features
 from ..lightcurves.lightcurves import LightCurves
 from ..loss.calibration import Calibration, apply_calibration, default_mixture, fit_calibration
 from ..loss.loss import log_probabilities
 from ..taxonomy.taxonomy import Taxonomy
-from ..training.dataset import DAY_TOLERANCE, DAYS, LightCurveDataset, batch_loader, known_leaves, padded_batch
+from ..training.dataset import DAY_TOLERANCE, DAYS, LightCurveDataset, known_leaves, padded_batch
 from ..training.dataset import phases_at, positions_at_days
 from ..training.model import Network
 from ..training.options import data_fingerprint
@@ -54,22 +55,6 @@ def known_part(curves: LightCurves) -> LightCurves:
     "The observations until the newest alert of each object; all of whole light curves."
     return curves.select(curves.MJD <= np.repeat(curves.known_until, curves.counts) + DAY_TOLERANCE)
 
-
-@torch.no_grad()
-def hidden_features(
-    network: Network,
-    dataset: LightCurveDataset,
-    positions: torch.Tensor,  # (n, k) observations at which to read, as index within each curve
-) -> torch.Tensor:  # (n, k, n_features) float32
-    "The inputs of the head after the given observations of every curve, one pass each."
-    network.eval()
-    found = None
-    for batch in batch_loader(dataset):
-        features, steps = network.encode(batch.series, batch.static)[0], positions[batch.item]
-        found = torch.empty(*positions.shape, features.shape[-1]) if found is None else found
-        found[batch.item] = features[torch.arange(len(steps))[:, None], steps]
-    return torch.empty(*positions.shape, 0) if found is None else found
-
 # %% ../../nbs/09_classification/15_fine_tuning.ipynb #79c2a818
 def labelled_examples(
     classifier,  # `HierarchicalClassifier`
@@ -89,7 +74,7 @@ def labelled_examples(
         warnings.warn(f"{unused} have no class of the tree or no detection: not used", stacklevel=4)
     positions = positions_at_days(dataset, READ_DAYS)
     trees = classifier.trees and classifier.trees.answers_at(dataset, positions)
-    inputs = hidden_features(classifier.network, dataset, positions)
+    inputs = torch.from_numpy(predict_features(classifier.network, dataset, positions)[1])
     return Examples(dataset, positions, phases_at(dataset, positions), torch.from_numpy(leaf), inputs, trees, tree)
 
 # %% ../../nbs/09_classification/15_fine_tuning.ipynb #f46c7da5
@@ -276,7 +261,8 @@ def fine_tuned(
     calibration = fit_calibration(held_out, examples.leaf, *examples.phases, tree, trees=examples.trees, start=start)
     record = _record(classifier, examples, {"layers": layers, "steps": steps, "seed": seed})
     description = {**classifier.description, "fine_tuning": [*classifier.description.get("fine_tuning", []), record]}
-    return replace(classifier, network=network, calibration=calibration, class_prior=new, description=description)
+    outliers = None if steps else classifier.outliers  # fitted to the features of these weights
+    return replace(classifier, network=network, calibration=calibration, class_prior=new, description=description, outliers=outliers)
 
 
 def weights_fingerprint(network: Network) -> str:  # 16 hexadecimal digits

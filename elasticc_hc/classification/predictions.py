@@ -42,6 +42,7 @@ class Predictions:
     taxonomy: Taxonomy
     reached: np.ndarray | None = None  # (n, n_days) bool, whether the object is known until that day; None: all true
     first_alert: bool = False  # whether day 0 is the first alert: the first detection and no other observation
+    outlier: np.ndarray | None = None  # (n, n_days) float32, p-value of belonging to a class of the tree; None: not known
 
     def __post_init__(self):
         days, shape = np.asarray(self.days), np.shape(self.probabilities)
@@ -51,6 +52,8 @@ class Predictions:
         reached = np.ones(shape[:2], bool) if self.reached is None or np.all(self.reached) else np.asarray(self.reached)
         if reached.shape != shape[:2] or reached.dtype != bool:
             raise ValueError(f"reached of shape {reached.shape}: one bool for each of {shape[0]} objects and {shape[1]} days")
+        if self.outlier is not None and np.shape(self.outlier) != shape[:2]:
+            raise ValueError(f"outlier of shape {np.shape(self.outlier)}: one p-value for each of {shape[0]} objects and {shape[1]} days")
         ascending = ordered_days(days) if days.size else days
         if len(ascending) < days.size:
             raise ValueError(f"days {days.tolist()}: a day occurs twice")
@@ -59,6 +62,7 @@ class Predictions:
         object.__setattr__(self, "reached", reached[:, order])
         if (np.diff(order) < 0).any():
             object.__setattr__(self, "probabilities", self.probabilities[:, order])
+            object.__setattr__(self, "outlier", None if self.outlier is None else self.outlier[:, order])
 
     def __len__(self):
         return len(self.SNID)
@@ -75,7 +79,8 @@ def __getitem__(
 ) -> Predictions:
     "The chosen objects, in the given order."
     rows = np.atleast_1d(np.arange(len(self))[key])
-    return replace(self, **{name: np.asarray(getattr(self, name))[rows] for name in ("SNID", "probabilities", "truth", "reached")})
+    parts = {name: np.asarray(getattr(self, name))[rows] for name in ("SNID", "probabilities", "truth", "reached")}
+    return replace(self, outlier=None if self.outlier is None else self.outlier[rows], **parts)
 
 
 @patch
@@ -85,7 +90,8 @@ def select_days(
 ) -> Predictions:
     "The same objects at the chosen days."
     days = self.days[which]
-    parts = {name: getattr(self, name)[:, which] for name in ("probabilities", "reached")}
+    names = ("probabilities", "reached", *(["outlier"] if self.outlier is not None else []))
+    parts = {name: getattr(self, name)[:, which] for name in names}
     return replace(self, days=days, first_alert=self.first_alert and 0 in days, **parts)
 
 
@@ -137,11 +143,12 @@ def _repr_html_(self: Predictions) -> str:
 # %% ../../nbs/09_classification/02_predictions.ipynb #cell-008
 @patch
 def to_parquet(self: Predictions, path: str | Path) -> None:
-    "Write one row per object and day: SNID, day, truth (a leaf's name or null), reached, a float column per node."
+    "Write one row per object and day: SNID, day, truth (a leaf's name or null), reached, outlier if known, a float column per node."
     n_days = len(self.days)
     names = np.array([*self.taxonomy.nodes, None], dtype=object)
     columns = {"SNID": np.repeat(self.SNID, n_days), "day": np.tile(self.days, len(self)),
                "truth": pa.array(names[np.repeat(self.truth, n_days)], pa.string()), "reached": self.reached.ravel()}  # fmt: skip
+    columns |= {} if self.outlier is None else {"outlier": self.outlier.ravel()}
     flat = self.probabilities.reshape(-1, len(self.taxonomy.nodes))
     columns |= dict(zip(self.taxonomy.nodes, flat.T, strict=True))
     table = pa.table(columns).replace_schema_metadata({
@@ -173,5 +180,6 @@ def from_parquet(cls: Predictions, path: str | Path) -> Predictions:
     truth = np.array(truth, np.int64)[place][:: max(len(days), 1)]
     probabilities = flat.reshape(len(names), len(days), len(taxonomy.nodes)).astype(np.float32)
     reached = table["reached"].to_numpy()[place].reshape(probabilities.shape[:2]) if "reached" in table.column_names else None
+    outlier = table["outlier"].to_numpy()[place].reshape(probabilities.shape[:2]) if "outlier" in table.column_names else None
     first_alert = json.loads(table.schema.metadata.get(b"first_alert", "false"))
-    return cls(names[order].astype(object), days, probabilities, truth, taxonomy, reached, first_alert)
+    return cls(names[order].astype(object), days, probabilities, truth, taxonomy, reached, first_alert, outlier)

@@ -204,12 +204,13 @@ def count_detections(self: Catalogue) -> np.ndarray:
 # %% ../../nbs/11_explorer/02_catalogue.ipynb #cell-019
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    "True and predicted leaf of the rows of a catalogue, and the probability of the predicted leaf."
+    "True and predicted leaf of the rows of a catalogue, the probability of the predicted leaf, and how well the tree fits."
 
     taxonomy: Taxonomy
     truth: np.ndarray  # (n,) int64 node, −1 unknown
     predicted: np.ndarray  # (n,) int64 node, −1 without a prediction
     confidence: np.ndarray  # (n,) float32 probability of the predicted leaf, NaN without a prediction
+    outlier: np.ndarray  # (n,) float32 p-value of belonging to a class of the tree, NaN where unknown
 
     @cached_property
     def right(self) -> np.ndarray:
@@ -238,7 +239,7 @@ def outcomes_of(
     predictions=None,  # `Predictions` of some or all of these objects, used on the last day reached; None: no predictions
 ) -> Outcomes:
     "Truth and prediction of every row of the catalogue."
-    predicted, confidence = np.full(len(catalogue), -1), np.full(len(catalogue), np.nan, np.float32)
+    predicted, (confidence, outlier) = np.full(len(catalogue), -1), np.full((2, len(catalogue)), np.nan, np.float32)
     if predictions is not None and len(predictions):
         names = pa.array([str(name) for name in predictions.SNID], pa.string())
         rows = pc.index_in(names, value_set=pc.unique(catalogue.SNID)).to_numpy(zero_copy_only=False)
@@ -247,7 +248,9 @@ def outcomes_of(
         last = predictions.probabilities[there, predictions.last_reached[there]][:, leaves]
         rows = rows[there].astype(np.int64)
         predicted[rows], confidence[rows] = leaves[last.argmax(axis=1)], last.max(axis=1)
-    return Outcomes(taxonomy, true_leaves(catalogue, taxonomy), predicted, confidence)
+        if predictions.outlier is not None:
+            outlier[rows] = predictions.outlier[there, predictions.last_reached[there]]
+    return Outcomes(taxonomy, true_leaves(catalogue, taxonomy), predicted, confidence, outlier)
 
 # %% ../../nbs/11_explorer/02_catalogue.ipynb #cell-024
 def _in_range(values: np.ndarray, limits: tuple[float, float] | None) -> np.ndarray | bool:
@@ -265,7 +268,9 @@ def choose(
     confidence: tuple[float, float] | None = None,  # range of the predicted leaf's probability
     redshift: tuple[float, float] | None = None,  # range
     detections: tuple[float, float] | None = None,  # range of the number of detections
-    verdicts: Outcomes | None = None,  # needed for leaf, predicted, right, confidence
+    verdicts: Outcomes | None = None,  # needed for leaf, predicted, right, confidence, outlier
+    outlier: tuple[float, float] | None = None,  # range of the p-value of belonging to a class of the tree
+    by_outlier: bool = False,  # the smallest p-value first, unknown ones last; else in the order of the file
 ) -> np.ndarray:  # (m,) rows
     "The rows that satisfy every condition; ValueError for a class that is not in the taxonomy."
     keep = np.ones(len(self), bool) & _in_range(self.redshift, redshift)
@@ -278,7 +283,9 @@ def choose(
         for name, nodes in ((leaf, verdicts.truth), (predicted, verdicts.predicted)):
             keep &= True if name is None else (nodes >= 0) & below[nodes, verdicts.taxonomy.index(name)]
         keep &= _in_range(verdicts.confidence, confidence) & (True if right is None else verdicts.right == float(right))
-    return np.flatnonzero(keep)
+        keep &= _in_range(verdicts.outlier, outlier)
+    rows = np.flatnonzero(keep)
+    return rows[np.argsort(verdicts.outlier[rows], kind="stable")] if by_outlier and verdicts is not None else rows
 
 # %% ../../nbs/11_explorer/02_catalogue.ipynb #cell-013x
 HOST_ROWS = {

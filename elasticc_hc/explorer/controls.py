@@ -71,7 +71,7 @@ def filter_widgets(
     catalogue: Catalogue,
     taxonomy: Taxonomy | None,
     predicts: bool,  # whether there is a classifier
-) -> SimpleNamespace:  # of widgets: model, leaf, predicted, right, confidence, redshift, detections
+) -> SimpleNamespace:  # of widgets: model, leaf, predicted, right, confidence, outlier, by_outlier, redshift, detections
     "Controls for the selection of objects."
     wide = {"style": {"description_width": "90px"}, "layout": widgets.Layout(width="98%")}
     models = [("any", ANY_CLASS), *((name, name) for name in sorted(catalogue.models) if name)]
@@ -83,12 +83,14 @@ def filter_widgets(
         predicted=widgets.Dropdown(options=_class_options(taxonomy), description="predicted", **wide),
         right=widgets.Dropdown(options=[("any", ANY_CLASS), ("right", True), ("wrong", False)], description="outcome", **wide),
         confidence=widgets.FloatRangeSlider(value=(0, 1), min=0, max=1, step=0.01, description="P(predicted)", **wide),
+        outlier=widgets.FloatRangeSlider(value=(0, 1), min=0, max=1, step=0.01, description="p(tree)", **wide),
+        by_outlier=widgets.Dropdown(options=[("as in the file", ANY_CLASS), ("smallest p(tree) first", True)], description="order", **wide),
         redshift=widgets.FloatRangeSlider(value=(0, most), min=0, max=most, step=most / 200, description="redshift", **wide),
         detections=widgets.IntRangeSlider(value=(0, MOST_DETECTIONS), max=MOST_DETECTIONS, description="detections", **wide),
     )  # fmt: skip
-    for name in ("confidence", "redshift", "detections"):
+    for name in ("confidence", "outlier", "redshift", "detections"):
         getattr(made, name).continuous_update = False
-    for name in ("predicted", "right", "confidence"):
+    for name in ("predicted", "right", "confidence", "outlier", "by_outlier"):
         getattr(made, name).disabled = not predicts
     return made
 
@@ -97,8 +99,8 @@ def filter_conditions(
     chosen: SimpleNamespace,  # from `filter_widgets`
 ) -> dict:  # keyword arguments of `Catalogue.choose`
     "Conditions of the controls; none for a range at its full width."
-    said = {name: getattr(chosen, name).value for name in ("model", "leaf", "predicted", "right")}
-    for name in ("confidence", "redshift", "detections"):
+    said = {name: getattr(chosen, name).value for name in ("model", "leaf", "predicted", "right", "by_outlier")}
+    for name in ("confidence", "outlier", "redshift", "detections"):
         slider = getattr(chosen, name)
         low, high = slider.value
         full = low <= slider.min and high >= slider.max

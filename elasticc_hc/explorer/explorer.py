@@ -331,8 +331,11 @@ def prediction_set_html(self: Explorer, known: np.ndarray, level: str, day: floa
 
 @patch
 def place_html(self: Explorer) -> str:
-    "Position of the object among the selected ones."
-    return f", {self.place + 1:,} of {len(self.rows):,} chosen" if len(self.rows) else "nothing chosen"
+    "Position of the object among the selected ones, and its p-value of belonging to a class of the tree at the end."
+    if not len(self.rows):
+        return "nothing chosen"
+    p = np.nan if self.verdicts is None else self.verdicts.outlier[self.rows[self.place]]
+    return f", {self.place + 1:,} of {len(self.rows):,} chosen" + ("" if np.isnan(p) else f" · p(tree) = {p:.2g}")
 
 # %% ../../nbs/11_explorer/06_explorer.ipynb #cell-013
 @patch
@@ -387,7 +390,7 @@ def classify(self: Explorer) -> None:
 def _filter(self: Explorer) -> None:
     "Apply the selection and show its first object."
     wanted = filter_conditions(self.filters)
-    if {"predicted", "right", "confidence"} & set(wanted) and self.predictions is None:
+    if {"predicted", "right", "confidence", "outlier", "by_outlier"} & set(wanted) and self.predictions is None:
         if len(self.catalogue) > CLASSIFY_ON_OPENING:
             raise ValueError(f"{len(self.catalogue):,} objects are not classified yet: press “classify all”, or give predictions")
         self.classify()

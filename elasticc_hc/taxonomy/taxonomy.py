@@ -72,7 +72,7 @@ def _entry_value(name: object, field: str, value: object) -> object:
     return to_hex(value).upper() if field == "color" else str(value)
 
 # %% ../../nbs/02_taxonomy/02_taxonomy.ipynb #cell-010
-RESERVED_NAMES = ("SNID", "MJD", "day", "truth", "class", "probability")  # columns of predictions
+RESERVED_NAMES = ("SNID", "MJD", "day", "truth", "class", "probability", "reached", "outlier")  # columns of predictions
 
 
 def validated_tree(
