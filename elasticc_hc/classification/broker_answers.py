@@ -182,7 +182,8 @@ def _from_arrays(rows: pd.DataFrame, taxonomy: Taxonomy) -> AnswerTable:
 
 def _from_columns(rows: pd.DataFrame) -> AnswerTable:
     "A column of numbers per class; rows that have not reached their day are left out."
-    rows = rows[rows["reached"].to_numpy(bool)].drop(columns="reached").reset_index(drop=True) if "reached" in rows else rows
+    rows = rows[rows["reached"].to_numpy(bool)].reset_index(drop=True) if "reached" in rows else rows
+    rows = rows.drop(columns=["reached", "outlier"], errors="ignore")  # of files of predictions
     known = (*OBJECT_NAMES, *ALERT_NAMES, *DAY_NAMES, *MJD_NAMES, *JD_NAMES, *CLASSIFIER_NAMES)
     others = [column for column in rows if _plain(column) not in known]
     names = [column for column in others if pd.api.types.is_numeric_dtype(rows[column]) and not pd.api.types.is_bool_dtype(rows[column])]
