@@ -104,6 +104,13 @@ def test_one_class_unknown_layers_and_no_labels(synthetic, some):
         synthetic.fine_tune(some.header)
 
 
+def test_p_values_of_the_tree_belong_to_the_weights(tuned, synthetic, some, tmp_path):
+    """New weights have other features, so the reference goes; a stored copy keeps it."""
+    assert tuned.outliers is None and tuned.predict(some).outlier is None
+    synthetic.save(tmp_path / "same")
+    assert np.array_equal(HierarchicalClassifier.load(tmp_path / "same").predict(some).outlier, synthetic.predict(some).outlier)
+
+
 def test_storage(tuned, some, tmp_path):
     tuned.save(tmp_path / "a" / "tuned")
     again = HierarchicalClassifier.load(tmp_path / "a" / "tuned")
