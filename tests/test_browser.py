@@ -217,7 +217,7 @@ def dragging_the_cut_line_winds_back(seen):
     page.keyboard.press("2")
     state(page, lambda now: [name for name, _ in now["areas"]] == ["SN", "Fast", "Long", "Periodic", "AGN"])
     page.keyboard.press("3")
-    whole = state(page, lambda now: len(now["areas"]) == 14)
+    whole = state(page, lambda now: len(now["areas"]) == 14 and any(heights for _, heights in now["areas"]))
     page.mouse.move(*whole["line"])
     page.mouse.down()
     target = whole["zero"] + 0.2 * (whole["line"][0] - whole["zero"])
@@ -260,7 +260,8 @@ def folded_view(seen):
 def axes_bands_and_frame(seen):
     page, *_ = seen
     turn_to(page, "display")
-    page.locator(".elasticc-explorer select").nth(4).select_option(label="AB magnitude, 5σ limits")
+    unit = page.locator(".elasticc-explorer select", has=page.locator("option", has_text="AB magnitude, 5σ limits"))
+    unit.select_option(label="AB magnitude, 5σ limits")
     shown = "() => document.querySelectorAll('.elasticc-explorer .scatterlayer .textpoint').length"
     page.wait_for_function(f"() => ({shown})() > 0")
     shoot(page, "6_magnitudes")
@@ -268,7 +269,7 @@ def axes_bands_and_frame(seen):
     page.wait_for_function("""() => [...document.querySelectorAll(".elasticc-explorer .js-plotly-plot")].some(
         (plot) => plot._fullData.length > 12 && plot._fullData[4].visible === false && plot._fullData[6].visible === true)""")
     page.locator(".elasticc-explorer button", has_text="▼ r").click()
-    page.locator(".elasticc-explorer select").nth(4).select_option(label="flux")
+    unit.select_option(label="flux")
     check(page, "fold").uncheck()
     turn_to(page, "select")
     page.locator(".elasticc-explorer button", has_text=re.compile("^reset$")).click()

@@ -154,7 +154,7 @@ def test_search_finds_and_is_legible(address, chromium):
     page.goto(f"{address}/search.html?q=calibration")
     result = page.locator("#search-results li a").first
     result.wait_for()
-    assert page.locator("#search-results li").count() > 5
+    page.wait_for_function("document.querySelectorAll('#search-results li').length > 5")
     colours = """(link) => [getComputedStyle(link).color, getComputedStyle(document.body).backgroundColor]"""
     lightness = [sum(map(float, re.findall(r"[\d.]+", colour)[:3])) / 765 for colour in page.evaluate(colours, result.element_handle())]
     assert lightness[0] - lightness[1] > 0.35

@@ -154,7 +154,7 @@ def test_light_curves_alone(tmp_path):
     usual = HierarchicalClassifier.from_pretrained("plasticc")
     preprocessing = fit_preprocessing(sample(), static_columns=(), keep="forced")
     network = build_network(replace(usual.network.architecture, n_static=0)).eval()
-    classifier = replace(usual, network=network, preprocessing=preprocessing, trees=noisy_trees(45, usual.taxonomy))
+    classifier = replace(usual, network=network, preprocessing=preprocessing, trees=noisy_trees(45, usual.taxonomy), outliers=None)
     seen, static = inputs_of(classifier, sample()[:60])
     expected = classifier.predict_detections(sample()[:60])[list(classifier.taxonomy.nodes)].to_numpy()
     curves_graph, step_graph = (onnxruntime.InferenceSession(classifier.to_onnx(tmp_path / f"{step}", step)) for step in (False, True))
