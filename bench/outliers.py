@@ -15,6 +15,8 @@ objects, and that of all objects with equal numbers of all classes and with thos
 
 import argparse
 import json
+import os
+import platform
 import time
 import warnings
 from datetime import date
@@ -43,10 +45,10 @@ PER_LEAF, TEST_PER_LEAF = 330, 100
 
 
 def record(**row) -> None:
-    "Append a row to the results."
-    row |= {"date": date.today().isoformat()}
+    "Append a row to the results, whose first row is about the machine."
+    rows = [row] if RESULTS.exists() else [{"date": date.today().isoformat(), "machine": platform.machine(), "cores": os.cpu_count()}, row]
     with RESULTS.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+        file.writelines(json.dumps(part) + "\n" for part in rows)
     print(json.dumps(row), flush=True)
 
 
