@@ -3,8 +3,8 @@
     python bench/members.py new RUN OUT --seed 2              the scaling of a run with new weights: OUT is the `start` of `train`
     python bench/members.py join OUT HELD_OUT.parquet RUN …   one checkpoint of several runs, calibrated on objects held out
 
-The runs have the same tree, architecture and scaling. The packaged `synthetic` was made in this way: a network, `new`, `train` with
-`start`, `simulate` and another seed, `join`.
+The runs have the same tree, architecture and scaling: train one network, make `new` weights with its scaling, train these with
+`start` and another seed, `join` both.
 """
 
 import argparse
