@@ -88,12 +88,15 @@ from .archives import split_name as split_name
 from .archives import unpack as unpack
 from .archives import write_record as write_record
 from .class_summary import BAND_ORDER as BAND_ORDER
+from .class_summary import NARROW as NARROW
 from .class_summary import SUMMARY_COLUMNS as SUMMARY_COLUMNS
 from .class_summary import SUMMARY_QUANTILES as SUMMARY_QUANTILES
 from .class_summary import UNLABELLED as UNLABELLED
+from .class_summary import WIDE as WIDE
 from .class_summary import band_sets as band_sets
 from .class_summary import draw_summary as draw_summary
 from .class_summary import mean_over_families as mean_over_families
+from .class_summary import missing_as_text as missing_as_text
 from .class_summary import missing_by_class as missing_by_class
 from .class_summary import missing_values as missing_values
 from .class_summary import object_numbers as object_numbers
@@ -101,6 +104,7 @@ from .class_summary import plot_missing as plot_missing
 from .class_summary import plot_summary as plot_summary
 from .class_summary import summarise as summarise
 from .class_summary import summary as summary
+from .class_summary import summary_as_text as summary_as_text
 from .downloads import DATASETS as DATASETS
 from .downloads import Dataset as Dataset
 from .downloads import ELASTICC2 as ELASTICC2

@@ -179,13 +179,10 @@ def draw(
     self.source, self.story = source, story
     end = round(max(min(time_span(source)[1], newest_alert_day(source)), 0.1), 3) if source.is_detected else 0.1
     self._set_range(end)
-    self._at_the_cut()
-    fill_card(self.card, source, story, self.buttons.level.value, None if story is None else end, self.display())
     self.host.value = host_html(source, self.true_class())
     self.shown.rest.disabled = time_scale(source, Display(rest=True)) == 1
-    self.draw_others()
     self._set_period(0)
-    self._fold()
+    self._redraw()
     self.draw_similar()
 
 
@@ -193,10 +190,10 @@ def draw(
 def _redraw(self: Window) -> None:
     "Draw the same object with other options."
     if self.source is not None:
+        self._at_the_cut()
         cut = self.buttons.cut.value if self.story else None
         fill_card(self.card, self.source, self.story, self.buttons.level.value, cut, self.display())
         self.draw_others()
-        self._at_the_cut()
         self._fold()
 
 
