@@ -146,6 +146,7 @@ from .outliers import SHRINKAGE as SHRINKAGE
 from .outliers import calibrate_scores as calibrate_scores
 from .outliers import calibration_cell as calibration_cell
 from .outliers import detection_phase as detection_phase
+from .outliers import feature_batches as feature_batches
 from .outliers import feature_rows as feature_rows
 from .outliers import fit_densities as fit_densities
 from .outliers import fit_outliers as fit_outliers

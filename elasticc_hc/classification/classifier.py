@@ -20,7 +20,7 @@ from fastcore.basics import patch
 from .embedding import embedded
 from .fine_tuning import fine_tuned
 from .onnx import write_onnx
-from .outliers import OutlierModel, load_outliers, predict_features, save_outliers
+from .outliers import OutlierModel, feature_batches, load_outliers, save_outliers
 from .outliers import fit_outliers as fit_outlier_model
 from .predictions import Predictions
 from .state import State, empty_state, leave_parent_threads, update_state
@@ -169,12 +169,15 @@ def _probabilities(
 ) -> tuple[np.ndarray, np.ndarray | None]:  # (n, n_days, n_nodes) float32; (n, n_days) float32
     "Calibrated probabilities of all nodes at each day, and the p-values of belonging to the tree."
     positions = positions_at_days(dataset, days)
-    trees = self.trees and self.trees.answers_at(dataset, positions)
-    logits, features = predict_features(self.network, dataset, positions, self.precision)
-    reached, detections = phases_at(dataset, positions)
-    logits = apply_calibration(logits, self.calibration, reached, detections, self.taxonomy, trees)
-    probabilities = node_probabilities(logits, self.taxonomy).numpy()
-    outlier = self.outliers and self.outliers.p_values(features, detections.numpy(), reached.numpy())
+    trees, phases = self.trees and self.trees.answers_at(dataset, positions), phases_at(dataset, positions)
+    logits = torch.empty(*positions.shape, len(self.taxonomy.nodes), dtype=torch.float32)
+    outlier = self.outliers and np.empty(positions.shape, np.float32)
+    for item, part, features in feature_batches(self.network, dataset, positions, self.precision):
+        logits[item] = part
+        if self.outliers:
+            days, detections = (phase[item].numpy() for phase in phases)
+            outlier[item] = self.outliers.p_values(features.numpy(), detections, days)
+    probabilities = node_probabilities(apply_calibration(logits, self.calibration, *phases, self.taxonomy, trees), self.taxonomy).numpy()
     return probabilities if rates is None else shift_prior(probabilities, self.class_prior, rates, self.taxonomy), outlier
 
 

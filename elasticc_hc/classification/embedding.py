@@ -30,8 +30,7 @@ def embedded(
 ) -> tuple[pd.DataFrame, np.ndarray]:  # header of the objects with a detection; (n, n_features) float32
     "The hidden state of the network after the last observation at or before a day."
     dataset = LightCurveDataset(known_part(curves), classifier.preprocessing)
-    _, features = predict_features(classifier.network, dataset, positions_at_days(dataset, [day]))
-    return dataset.curves.header, features[:, 0]
+    return dataset.curves.header, predict_features(classifier.network, dataset, positions_at_days(dataset, [day]))[:, 0]
 
 # %% ../../nbs/09_classification/16_embedding.ipynb #86dc3f0a
 QUERY_BLOCK = 256  # objects compared at once

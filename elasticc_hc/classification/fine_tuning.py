@@ -74,7 +74,7 @@ def labelled_examples(
         warnings.warn(f"{unused} have no class of the tree or no detection: not used", stacklevel=4)
     positions = positions_at_days(dataset, READ_DAYS)
     trees = classifier.trees and classifier.trees.answers_at(dataset, positions)
-    inputs = torch.from_numpy(predict_features(classifier.network, dataset, positions)[1])
+    inputs = torch.from_numpy(predict_features(classifier.network, dataset, positions))
     return Examples(dataset, positions, phases_at(dataset, positions), torch.from_numpy(leaf), inputs, trees, tree)
 
 # %% ../../nbs/09_classification/15_fine_tuning.ipynb #f46c7da5

@@ -6,11 +6,12 @@
 __all__ = ['DETECTION_EDGES', 'CALIBRATION_EDGES', 'DAY_EDGES', 'COMPONENTS', 'DISTANCE_ROWS', 'LEAST_P', 'P_VALUES',
            'MEAN_WEIGHT', 'COVARIANCE_WEIGHT', 'SHRINKAGE', 'LEAST_CALIBRATION', 'MOST_PER_LEAF', 'ARTEFACTS_PER_KIND',
            'ARTEFACT_SEED', 'OUTLIERS_FILE', 'Normals', 'detection_phase', 'calibration_cell', 'OutlierModel',
-           'FeatureRows', 'fit_densities', 'calibrate_scores', 'predict_features', 'feature_rows', 'fit_outliers',
-           'save_outliers', 'load_outliers']
+           'FeatureRows', 'fit_densities', 'calibrate_scores', 'feature_batches', 'predict_features', 'feature_rows',
+           'fit_outliers', 'save_outliers', 'load_outliers']
 
 # %% ../../nbs/09_classification/17_outliers.ipynb #88190fb8
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -240,23 +241,34 @@ def _upper_quantiles(score: np.ndarray, weight: np.ndarray) -> np.ndarray:  # (n
 
 # %% ../../nbs/09_classification/17_outliers.ipynb #8a794b2d
 @torch.no_grad()
-def predict_features(
+def feature_batches(
     network: torch.nn.Module,
     dataset: LightCurveDataset,
     positions: torch.Tensor,  # (n, k) observations, as index within each curve
     precision: str = "float32",
-) -> tuple[torch.Tensor, np.ndarray]:  # (n, k, n_nodes) float32 logits, (n, k, n_features) float32
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:  # (b,) objects, (b, k, n_nodes) logits, (b, k, n_features), float32
     "Logits and the features that the head reads at the given observations; one pass over each curve."
-    logits, features = torch.empty(*positions.shape, network.eval().architecture.n_nodes, dtype=torch.float32), None
+    network.eval()
     for batch in batch_loader(dataset):
         steps = positions[batch.item]
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
             every, _ = network.encode(batch.series, batch.static)
             chosen = every[torch.arange(len(steps))[:, None].expand_as(steps), steps]
-            logits[batch.item] = network.head(chosen).float()
-        features = torch.empty(*positions.shape, chosen.shape[-1], dtype=torch.float32) if features is None else features
-        features[batch.item] = chosen.float()
-    return logits, np.zeros((*positions.shape, 0), np.float32) if features is None else features.numpy()
+            logits = network.head(chosen).float()
+        yield batch.item, logits, chosen.float()
+
+
+def predict_features(
+    network: torch.nn.Module,
+    dataset: LightCurveDataset,
+    positions: torch.Tensor,  # (n, k) observations, as index within each curve
+) -> np.ndarray:  # (n, k, n_features) float32
+    "The features of all objects at once."
+    found = None
+    for item, _, features in feature_batches(network, dataset, positions):
+        found = torch.empty(*positions.shape, features.shape[-1]) if found is None else found
+        found[item] = features
+    return np.zeros((*positions.shape, 0), np.float32) if found is None else found.numpy()
 
 # %% ../../nbs/09_classification/17_outliers.ipynb #6efeb004
 MOST_PER_LEAF = 300  # objects that a density is fitted to
@@ -273,7 +285,7 @@ def feature_rows(
     used = dict(zip(curves.header["SNID"][label >= 0], label[label >= 0], strict=True))
     kept = np.array([used[snid] for snid in dataset.curves.header["SNID"]], int)
     positions = positions_at_days(dataset, (0, *DAYS))
-    _, features = predict_features(classifier.network, dataset, positions)
+    features = predict_features(classifier.network, dataset, positions)
     new = np.diff(positions.numpy(), axis=1, prepend=-1) > 0
     new &= reached_days(dataset.curves, np.array([0, *DAYS], float))
     owner = np.nonzero(new)[0]

@@ -401,9 +401,11 @@ def fit(
     if out.exists() and any(out.iterdir()) and not (out / "resume").is_dir():
         raise FileExistsError(f"{out}: exists and holds something other than a run; choose another folder")
     device = torch.device(device or own_device())
-    torch.set_flush_denormal(True)
-    torch.set_num_threads(options.threads)
     with ExitStack() as held:
+        held.callback(torch.set_flush_denormal, False)
+        held.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_flush_denormal(True)
+        torch.set_num_threads(options.threads)
         held.enter_context(process_group(device))
         train = held.enter_context(train.producer()) if isinstance(train, SimulatedObjects) else train
         trainer = Trainer(train, validation, taxonomy, options, device, start)
