@@ -103,8 +103,11 @@ def test_notebook_runs_and_prints_what_is_stored(notebook):
 def test_changed_outputs_are_found(tmp_path):
     """Another number or word is found; another duration is not."""
     sys.path.insert(0, str(ROOT / "docs"))
-    from outputs import same_text
+    from nbformat.v4 import new_code_cell, new_output
+    from outputs import is_stale, same_text
 
+    cells = [new_code_cell(outputs=[new_output("stream", text=text)]) for text in ("F1 0.6", "F1 0.7", "Skipped: no files")]
+    assert is_stale(cells[0], cells[1]) and is_stale(cells[2], cells[0]) and not is_stale(cells[0], cells[2])
     assert same_text("F1 0.612 in 3.2 s, 1,204 objects", "F1 0.615 in 47 s, 1,204 objects")
     assert not same_text("F1 0.612", "F1 0.66") and not same_text("SNIa 0.61", "SNII 0.61") and not same_text("12 objects", "")
 
