@@ -110,7 +110,7 @@ def test_real_alerts(tmp_path):
 
     path = tmp_path / "few.parquet"
     pq.write_table(pq.read_table(REAL).take(np.arange(0, 3743, 60)), path)
-    table = evaluate("synthetic", path, tmp_path / "results", days=[1, 16, 64], draws=3)
+    table = evaluate("synthetic", path, tmp_path / "results", days=[1, 16, 64], draws=3, cards=2)
     predictions = Predictions.from_parquet(tmp_path / "results/predictions.parquet")
     counts = pd.read_csv(tmp_path / "results/objects_by_day.csv", index_col=0).sum()
     assert predictions.first_alert and not predictions.reached.all() and predictions.reached[:, 0].all()

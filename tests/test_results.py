@@ -206,7 +206,7 @@ def test_classes_with_no_object_and_no_redshift(predictions, curves, classifier,
 
 def test_evaluate_compare_and_films(few_curves, tmp_path, capsys):
     results = tmp_path / "results"
-    options = ("--out", results, "--draws", "0", "--compare", RUN)
+    options = ("--out", results, "--draws", "0", "--cards", "1", "--compare", RUN)
     assert call(capsys, "evaluate", RUN, few_curves, *options) == (0, "")
     made = json.loads((results / "provenance.json").read_text())
     assert made["data"]["name"] == "test.parquet" and "--compare" in made["command"]

@@ -339,6 +339,7 @@ def evaluate(
     days: Days = None,
     prior: Prior = None,
     draws: Annotated[int, typer.Option(help="Bootstrap draws for the intervals; 0: none.", min=0)] = 200,
+    cards: Annotated[int, typer.Option(help="Cards of the worst and of the best objects; 0: none, in half the time.", min=0)] = 20,
     name: Annotated[str, typer.Option(help="Name of the data set, in report and animations.")] = "",
     predictions: Annotated[list[Path] | None, typer.Option(help="Answers of any classifier: Parquet, CSV, JSON, Avro; repeat.")] = None,
     taxonomy: Annotated[str | None, typer.Option(help="Tree of the answers: a name or a YAML file; elasticc2 by default.")] = None,
@@ -351,8 +352,8 @@ def evaluate(
 
     run, data = _run_and_data(run, data, predictions)
     table = elasticc_hc.evaluate(run, data, out, compare=compare or (), published=published, days=days, prior=_prior(prior),
-                                 draws=draws, name=name, overwrite=overwrite, command=command_line(), predictions=predictions or (),
-                                 taxonomy=taxonomy, classes=_classes(classes), alerts=alerts)  # fmt: skip
+                                 draws=draws, cards=cards, name=name, overwrite=overwrite, command=command_line(),
+                                 predictions=predictions or (), taxonomy=taxonomy, classes=_classes(classes), alerts=alerts)  # fmt: skip
     for label, part in table.groupby("answers", sort=False) if predictions else [("", table)]:
         print(f"{label}\n" * bool(label) + summary_table(part).round(3).to_string())
     if predictions:

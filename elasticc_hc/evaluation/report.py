@@ -344,7 +344,7 @@ def write_evaluation(
     published: bool = False,  # the objects are ELAsTiCC 2's own: draw ORACLE's values; ValueError for another tree
     overwrite: bool = False,  # replace the files of an earlier evaluation
     draws: int = 200,  # bootstrap draws for the intervals; 0: none
-    cards: int = 20,  # of the worst and of the best objects
+    cards: int = 20,  # of the worst and of the best objects; 0: none
 ) -> pd.DataFrame:  # what `compute_metrics` returns
     "Write predictions, tables, figures, cards and report.html; the folder receives its name when complete."
     with results_folder(out, overwrite) as folder:
@@ -354,7 +354,7 @@ def write_evaluation(
         objects = None
         if curves is not None:
             _draw_properties(known, curves_of_predictions(known, curves), folder)
-        if curves is not None and classifier is not None:
+        if curves is not None and classifier is not None and cards:
             def save_card(card, name):
                 save_figure(card, folder / "cards" / f"{name}.png")
 
@@ -409,6 +409,7 @@ def evaluate(
     days: Sequence[float] | None = None,  # days since trigger, after the first alert; 1, 2, 4 … 1024 by default
     prior: str | Mapping[str, float] | None = None,  # a name of `prior_names`, or rates at nodes that cover every leaf once
     draws: int = 200,  # bootstrap draws for the intervals; 0: none
+    cards: int = 20,  # of the worst and of the best objects; 0: none
     overwrite: bool = False,  # replace the files of an earlier evaluation
     name: str = "",  # of the data set, in report and animations; folder and file of `data` by default
     command: str | None = None,  # command line for the provenance
@@ -434,7 +435,7 @@ def evaluate(
             runs = {str(other): HierarchicalClassifier.load(other) for other in compare}
             others = {name: other.predict(curves, days or DAYS, prior, first_alert=True) for name, other in runs.items()}
             made = provenance(HierarchicalClassifier.run_folder(run), data, command, draws, name)
-            table = write_evaluation(answers, folder, curves, classifier, others, made, published, draws=draws)
+            table = write_evaluation(answers, folder, curves, classifier, others, made, published, draws=draws, cards=cards)
     if problem:
         raise ValueError(f"{data}: {problem}: no metrics; the predictions are in {Path(out) / 'predictions.parquet'}")
     return table
