@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 
 import torch
-from metadata import HOST_REDSHIFT, shown
+from metadata import shown
 
 from elasticc_hc.classification.classifier import PRETRAINED, HierarchicalClassifier
 from elasticc_hc.classification.outliers import OUTLIERS_FILE
@@ -24,6 +24,7 @@ from elasticc_hc.training.dataset import DAYS
 from elasticc_hc.training.trees import TREES_FILE
 
 COLUMNS = (("root", "f1"), ("level2", "f1"), ("leaf", "f1"), ("leaf", "accuracy"), ("leaf", "ece"))
+HOST_REDSHIFT = ("HOSTGAL_PHOTOZ", "HOSTGAL_PHOTOZ_ERR", "HOSTGAL_SPECZ", "HOSTGAL_SPECZ_ERR")
 HEADS = ("root macro F1", "level 2 macro F1", "leaf macro F1", "leaf accuracy", "leaf ECE")
 ABOUT = {
     "plasticc": {
