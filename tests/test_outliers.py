@@ -21,8 +21,8 @@ from elasticc_hc.classification.outliers import (
     FeatureRows,
     calibrate_scores,
     calibration_cell,
-    fit_densities,
     fit_outliers,
+    fit_score,
     load_outliers,
     save_outliers,
 )
@@ -69,7 +69,7 @@ def invented(rng, n, away=0.0):
 @given(st.integers(0, 2**32 - 1))
 def test_known_objects_have_uniform_p_values_and_others_small_ones(seed):
     rng = np.random.default_rng(seed)
-    model = fit_densities(invented(rng, 2000), invented(rng, 300, away=9.0))
+    model = fit_score(invented(rng, 2000), invented(rng, 300, away=9.0))
     held_out = invented(rng, 6000)
     model = calibrate_scores(model, replace(held_out, label=np.arange(6000)))
     fresh, strange = invented(rng, 4000), invented(rng, 500, away=9.0)
@@ -82,7 +82,7 @@ def test_known_objects_have_uniform_p_values_and_others_small_ones(seed):
 
 def test_p_values_fall_as_the_score_rises():
     rng = np.random.default_rng(1)
-    model = fit_densities(invented(rng, 800), invented(rng, 100, away=9.0))
+    model = fit_score(invented(rng, 800), invented(rng, 100, away=9.0))
     model = calibrate_scores(model, replace(invented(rng, 900), label=np.arange(900)))
     assert (np.diff(model.scores, axis=1) < 0).all() and (np.diff(P_VALUES) > 0).all()
     rows = replace(invented(rng, 300, away=2.0), detections=np.full(300, 5), days=np.full(300, 20.0))
@@ -95,7 +95,7 @@ def test_every_phase_has_a_cell_and_few_objects_borrow_from_their_neighbours():
     cells = calibration_cell(np.repeat(counts, len(days)), np.tile(days, len(counts)))
     assert sorted(cells) == list(range((len(CALIBRATION_EDGES) + 1) * (len(DAY_EDGES) + 1)))
     rng = np.random.default_rng(2)
-    model = fit_densities(invented(rng, 500), invented(rng, 100, away=9.0))
+    model = fit_score(invented(rng, 500), invented(rng, 100, away=9.0))
     early = replace(invented(rng, 60), detections=np.full(60, 2), days=np.full(60, 3.0), label=np.arange(60))
     model = calibrate_scores(model, early)
     assert (model.sizes == 60).all() and np.allclose(model.scores, model.scores[0])
@@ -209,7 +209,7 @@ def test_it_is_stored_and_small_and_refused_where_it_does_not_belong(folder, cla
 def test_same_objects_same_model_and_too_few_are_refused(classifier, known, artefacts):
     one, two = (fit_outliers(classifier, known, artefacts=artefacts) for _ in range(2))
     assert np.array_equal(one.scores, two.scores) and np.array_equal(one.projection, two.projection)
-    with pytest.raises(ValueError, match="objects with a known class for densities or p-values: 20 at least"):
+    with pytest.raises(ValueError, match="objects with a known class for the score or its p-values: 20 at least"):
         fit_outliers(classifier, known[:10], artefacts=artefacts)
 
 
