@@ -2,7 +2,7 @@
 
     python bench/outliers.py fit synthetic held_out.parquet   # simulated objects that trained nothing; under two minutes
     python bench/outliers.py fit plasticc demo/plasticc/split/train.parquet   # the held-out part is found by the hash of the SNID
-    python bench/outliers.py candidates synthetic held_out.parquet train.parquet runs --second other_checkpoint
+    python bench/outliers.py candidates synthetic held_out.parquet train.parquet runs --second other_checkpoint --real real.parquet
     python bench/outliers.py artefacts synthetic test.parquet
     python bench/outliers.py leave-out train.parquet test.parquet runs
     python bench/outliers.py sets synthetic held_out.parquet test.parquet
@@ -13,8 +13,9 @@ seed, by day. `leave-out`: the area for each leaf in turn, left out of the train
 beside 1 − largest leaf probability. `candidates` compares scores without test objects, among objects held
 out: for artefacts of a third seed, for each kind of them left out of the fit, and for the left-out leaves. `--second` is a checkpoint of
 the same architecture trained from another seed, for the disagreement of two members; a second small network is then trained for five of
-the leaves. `sets` compares conformal sets with one threshold and with one for each class: the coverage of every class on test objects,
-and that of all objects with equal numbers of all classes and with those of the prior `elasticc2`.
+the leaves. `--real` adds known objects of
+a real survey to judge with. `sets` compares conformal sets with one threshold and with one for each class: the coverage of every class on
+test objects, and that of all objects with equal numbers of all classes and with those of the prior `elasticc2`.
 """
 
 import argparse
@@ -184,18 +185,22 @@ def fit_parts(members: list, training: LightCurves, calibration: LightCurves) ->
     return rows_of(members, known, known_leaves(known, tree))[0], rows_of(members, strange, kinds)[0], replace(rows, label=owner)
 
 
-def junk_areas(members: list, held_out: LightCurves) -> dict[str, dict]:
-    "Of each candidate: the areas for artefacts after two detections, and for each kind of them that was not in the fit."
+def junk_areas(members: list, held_out: LightCurves, real: LightCurves | None) -> dict[str, dict]:
+    "Of each candidate: the areas for artefacts after two detections, also among real objects, and for each kind that was not in the fit."
     tree, places = members[0].taxonomy, split_value(held_out.header["SNID"], 0)
     fit, calibration, judged = (held_out[(low <= places) & (places < high)] for low, high in ((0, 0.5), (0.5, 0.75), (0.75, 1)))
     known, strange, rows = fit_parts(members, fit, calibration)
     curves = simulate_artefacts(200, ARTEFACT_CHOICE_SEED)
     kinds = np.array([ARTEFACT_KINDS.index(kind) for kind in curves.header["ELASTICC_class"]])
     parts, again, found = (at_days(members, judged), at_days(members, curves)), detections_by_day(curves, LEAVE_OUT_DAYS) >= 2, {}
+    measured = {} if real is None else {"real": at_days(members, real)}
     for name, rule in rules(known, strange, tree, len(members)).items():
-        one, other = scored(rule, rows, *parts)
-        after = [area(one[:, k], other[again[:, k], k]) for k in range(len(LEAVE_OUT_DAYS))]
-        found[name] = {"second_detection": after, "kind_left_out": []}
+        one, other, *rest = scored(rule, rows, *parts, *measured.values())
+        negatives = {"second_detection": one} | dict(zip(measured, rest, strict=True))
+        found[name] = {"kind_left_out": []}
+        for title, score in negatives.items():
+            found[name][title] = [area(score[:, k], other[again[:, k], k]) for k in range(len(LEAVE_OUT_DAYS))]
+            found[name][f"{title}_alarms_0.05"] = (score >= 0.95).mean(axis=0).round(4).tolist()
     for kind in range(len(ARTEFACT_KINDS)):
         for name, rule in rules(known, strange.keep(strange.label != kind), tree, len(members)).items():
             one, other = scored(rule, rows, *parts)
@@ -217,7 +222,8 @@ def candidates(asked) -> None:
     "Compare scores on objects held out."
     members = [HierarchicalClassifier.load(name) for name in (asked.name, asked.second) if name]
     held_out, tree = LightCurves.from_parquet(asked.data), Taxonomy.from_yaml("elasticc2")
-    found = {name: row | {"leaves": {}} for name, row in junk_areas(members, held_out).items()}
+    real = asked.real and LightCurves.from_parquet(asked.real)
+    found = {name: row | {"leaves": {}} for name, row in junk_areas(members, held_out, real).items()}
     train_set = some_of_each(LightCurves.from_parquet(asked.train), tree, PER_LEAF)
     judged = some_of_each(held_out, tree, TEST_PER_LEAF)
     for place, leaf in enumerate(tree.leaf_nodes):
@@ -276,6 +282,7 @@ def main() -> None:
     for name in ("data", "train", "runs"):
         added.add_argument(name, type=Path)
     added.add_argument("--second", help="a checkpoint of another seed")
+    added.add_argument("--real", type=Path, help="labelled objects of a real survey")
     added.set_defaults(run=candidates)
     torch.set_num_threads(1)
     asked = parser.parse_args()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DETECTION_EDGES', 'CALIBRATION_EDGES', 'DAY_EDGES', 'LEAST_P', 'P_VALUES', 'DISTANCE_WEIGHT', 'ROWS_AT_ONCE',
-           'MEAN_WEIGHT', 'COVARIANCE_WEIGHT', 'SHRINKAGE', 'HIDDEN_UNITS', 'PASSES', 'DECAY', 'COMPONENTS',
+           'MEAN_WEIGHT', 'COVARIANCE_WEIGHT', 'SHRINKAGE', 'HIDDEN_UNITS', 'PASSES', 'DECAY', 'NOISE', 'COMPONENTS',
            'LEAST_CALIBRATION', 'MOST_PER_LEAF', 'ARTEFACTS_PER_KIND', 'ARTEFACT_SEED', 'OUTLIERS_FILE', 'TERMS',
            'detection_phase', 'calibration_cell', 'LeafNormals', 'ArtefactOdds', 'OutlierModel', 'FeatureRows',
            'fit_leaves', 'fit_odds', 'fit_score', 'calibrate_scores', 'feature_batches', 'predict_features',
@@ -191,6 +191,7 @@ def fit_leaves(
 
 # %% ../../nbs/09_classification/17_outliers.ipynb #f0e567f7
 HIDDEN_UNITS, PASSES, DECAY = 64, 20, 1.0  # of the network for artefacts; passes over all rows; strength of the L2 penalty
+NOISE = 0.5  # added to the standardised features, standard deviation
 COMPONENTS = 16  # principal components of the features in which distances are measured
 
 
@@ -205,6 +206,7 @@ def fit_odds(
     "The network that tells artefacts from known objects."
     again = np.resize(np.arange(len(artefacts.detections)), max(len(artefacts.detections), len(known.detections) // 2))
     x, truth = np.concatenate([_inputs(known), _inputs(artefacts)[again]]), np.repeat([0, 1], [len(known.detections), len(again)])
+    x[:, :-1] += NOISE * np.random.default_rng(0).standard_normal((len(x), x.shape[1] - 1))
     network = MLPClassifier(HIDDEN_UNITS, alpha=DECAY, batch_size=256, learning_rate_init=0.002, max_iter=PASSES, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the number of passes is chosen, not reached by chance
