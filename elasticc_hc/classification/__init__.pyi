@@ -142,12 +142,15 @@ from .outliers import LEAST_P as LEAST_P
 from .outliers import LeafNormals as LeafNormals
 from .outliers import MEAN_WEIGHT as MEAN_WEIGHT
 from .outliers import MOST_PER_LEAF as MOST_PER_LEAF
+from .outliers import NOISE as NOISE
 from .outliers import OUTLIERS_FILE as OUTLIERS_FILE
 from .outliers import OutlierModel as OutlierModel
 from .outliers import PASSES as PASSES
 from .outliers import P_VALUES as P_VALUES
 from .outliers import ROWS_AT_ONCE as ROWS_AT_ONCE
 from .outliers import SHRINKAGE as SHRINKAGE
+from .outliers import SIMULATED_PER_MODEL as SIMULATED_PER_MODEL
+from .outliers import SIMULATED_SEED as SIMULATED_SEED
 from .outliers import TERMS as TERMS
 from .outliers import calibrate_scores as calibrate_scores
 from .outliers import calibration_cell as calibration_cell
@@ -161,6 +164,7 @@ from .outliers import fit_score as fit_score
 from .outliers import load_outliers as load_outliers
 from .outliers import predict_features as predict_features
 from .outliers import save_outliers as save_outliers
+from .outliers import simulated_known as simulated_known
 from .prediction_sets import LEAST_OBJECTS as LEAST_OBJECTS
 from .prediction_sets import Thresholds as Thresholds
 from .prediction_sets import TreeCut as TreeCut

@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['DETECTION_EDGES', 'CALIBRATION_EDGES', 'DAY_EDGES', 'LEAST_P', 'P_VALUES', 'DISTANCE_WEIGHT', 'ROWS_AT_ONCE',
            'MEAN_WEIGHT', 'COVARIANCE_WEIGHT', 'SHRINKAGE', 'HIDDEN_UNITS', 'PASSES', 'DECAY', 'NOISE', 'COMPONENTS',
-           'LEAST_CALIBRATION', 'MOST_PER_LEAF', 'ARTEFACTS_PER_KIND', 'ARTEFACT_SEED', 'OUTLIERS_FILE', 'TERMS',
-           'detection_phase', 'calibration_cell', 'LeafNormals', 'ArtefactOdds', 'OutlierModel', 'FeatureRows',
-           'fit_leaves', 'fit_odds', 'fit_score', 'calibrate_scores', 'feature_batches', 'predict_features',
-           'feature_rows', 'fit_outliers', 'save_outliers', 'load_outliers']
+           'LEAST_CALIBRATION', 'MOST_PER_LEAF', 'ARTEFACTS_PER_KIND', 'ARTEFACT_SEED', 'SIMULATED_PER_MODEL',
+           'SIMULATED_SEED', 'OUTLIERS_FILE', 'TERMS', 'detection_phase', 'calibration_cell', 'LeafNormals',
+           'ArtefactOdds', 'OutlierModel', 'FeatureRows', 'fit_leaves', 'fit_odds', 'fit_score', 'calibrate_scores',
+           'feature_batches', 'predict_features', 'feature_rows', 'simulated_known', 'fit_outliers', 'save_outliers',
+           'load_outliers']
 
 # %% ../../nbs/09_classification/17_outliers.ipynb #88190fb8
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -28,6 +29,9 @@ from ..conversion.parquet import atomic_write
 from ..conversion.train_test_split import split_value
 from ..lightcurves.lightcurves import LightCurves
 from ..simulation.artefacts import simulate_artefacts
+from ..simulation.population import MODELS
+from ..simulation.training_objects import simulate_table
+from ..taxonomy.taxonomy import Taxonomy
 from ..training.dataset import DAYS, LightCurveDataset, batch_loader, known_leaves, phases_at, positions_at_days
 from ..training.dataset import reached_days
 
@@ -200,12 +204,13 @@ def _inputs(rows: FeatureRows) -> np.ndarray:  # (r, n_features + 1)
 
 
 def fit_odds(
-    known: FeatureRows,  # standardised
+    known: Sequence[FeatureRows],  # standardised
     artefacts: FeatureRows,  # standardised; repeated where they are less than half as many
 ) -> ArtefactOdds:
     "The network that tells artefacts from known objects."
-    again = np.resize(np.arange(len(artefacts.detections)), max(len(artefacts.detections), len(known.detections) // 2))
-    x, truth = np.concatenate([_inputs(known), _inputs(artefacts)[again]]), np.repeat([0, 1], [len(known.detections), len(again)])
+    inputs, strange = np.concatenate([_inputs(rows) for rows in known]), _inputs(artefacts)
+    again = np.resize(np.arange(len(strange)), max(len(strange), len(inputs) // 2))
+    x, truth = np.concatenate([inputs, strange[again]]), np.repeat([0, 1], [len(inputs), len(again)])
     x[:, :-1] += NOISE * np.random.default_rng(0).standard_normal((len(x), x.shape[1] - 1))
     network = MLPClassifier(HIDDEN_UNITS, alpha=DECAY, batch_size=256, learning_rate_init=0.002, max_iter=PASSES, random_state=0)
     with warnings.catch_warnings():
@@ -217,14 +222,16 @@ def fit_odds(
 def fit_score(
     known: FeatureRows,  # label: leaf node
     artefacts: FeatureRows,
+    simulated: FeatureRows | None = None,  # further known objects for the odds, as in `simulated_known`
 ) -> OutlierModel:  # without calibration
     "Both terms of the score."
-    every = np.concatenate([known.features, artefacts.features]).astype(np.float64)
+    parts = [known, artefacts] + ([] if simulated is None else [simulated])
+    every = np.concatenate([rows.features for rows in parts]).astype(np.float64)
     center, spread = every.mean(axis=0), every.std(axis=0)
     spread = np.where(spread < 1e-6, 1.0, spread)
-    known, artefacts = (replace(rows, features=(rows.features - center) / spread) for rows in (known, artefacts))
+    known, artefacts, *more = (replace(rows, features=(rows.features - center) / spread) for rows in parts)
     directions = np.linalg.eigh(known.features.T @ known.features)[1][:, ::-1][:, :COMPONENTS]
-    leaves, odds = fit_leaves(replace(known, features=known.features @ directions)), fit_odds(known, artefacts)
+    leaves, odds = fit_leaves(replace(known, features=known.features @ directions)), fit_odds([known, *more], artefacts)
     none = np.zeros(((len(CALIBRATION_EDGES) + 1) * (len(DAY_EDGES) + 1), len(P_VALUES)))
     odds = replace(odds, hidden=odds.hidden / np.append(spread, 1.0)[:, None])
     return OutlierModel(center, directions / spread[:, None], leaves, odds, none, np.zeros(len(none)))
@@ -299,6 +306,7 @@ def predict_features(
 # %% ../../nbs/09_classification/17_outliers.ipynb #6efeb004
 MOST_PER_LEAF = 300  # objects that the score is fitted to
 ARTEFACTS_PER_KIND, ARTEFACT_SEED = 200, 5
+SIMULATED_PER_MODEL, SIMULATED_SEED = 30, 6
 
 
 def feature_rows(
@@ -327,6 +335,15 @@ def _at_most(label: np.ndarray, n: int) -> np.ndarray:
     rank[order] = np.arange(len(label)) - first
     return np.where(rank < n, label, -1)
 
+# %% ../../nbs/09_classification/17_outliers.ipynb #f9538ee1
+def simulated_known(
+    taxonomy: Taxonomy,
+) -> LightCurves | None:  # `SIMULATED_PER_MODEL` objects of each of the simulator's models in the tree; None: it has none
+    "Known objects of the simulator that makes the artefacts."
+    models = [name for leaf in taxonomy.leaf_nodes for name in taxonomy.entries[leaf].models if name in MODELS]
+    tables = (simulate_table(name, SIMULATED_PER_MODEL, SIMULATED_SEED, "mixed") for name in models)
+    return LightCurves.concatenate([LightCurves.from_arrow(table, unit_known=True) for table in tables]) if models else None
+
 # %% ../../nbs/09_classification/17_outliers.ipynb #1df96732
 def fit_outliers(
     classifier,  # `HierarchicalClassifier`
@@ -335,7 +352,7 @@ def fit_outliers(
     artefacts: LightCurves | None = None,  # with the kind as `ELASTICC_class`; None: simulated
 ) -> OutlierModel:
     "A model of outliers; ValueError for fewer than `LEAST_CALIBRATION` objects with a detection and a known class."
-    leaf = known_leaves(curves, classifier.taxonomy)
+    leaf, simulated = known_leaves(curves, classifier.taxonomy), None if training is None else simulated_known(classifier.taxonomy)
     calibration = leaf >= 0
     if training is None:
         half = split_value(curves.header["SNID"], 0) < 0.5
@@ -348,7 +365,8 @@ def fit_outliers(
     artefacts = simulate_artefacts(ARTEFACTS_PER_KIND, ARTEFACT_SEED, "mixed") if artefacts is None else artefacts
     kinds = np.unique(artefacts.header["ELASTICC_class"].astype(str), return_inverse=True)[1]
     known, _ = feature_rows(classifier, training, _at_most(wanted, MOST_PER_LEAF))
-    model = fit_score(known, feature_rows(classifier, artefacts, kinds)[0])
+    others = None if simulated is None else feature_rows(classifier, simulated, np.zeros(len(simulated), int))[0]
+    model = fit_score(known, feature_rows(classifier, artefacts, kinds)[0], others)
     rows, owner = feature_rows(classifier, curves, np.where(calibration, leaf, -1))
     return calibrate_scores(model, replace(rows, label=owner))
 
