@@ -349,10 +349,10 @@ def fit_outliers(
     classifier,  # `HierarchicalClassifier`
     curves: LightCurves,  # raw, with `ELASTICC_class`, not among the training objects
     training: LightCurves | None = None,  # training objects for the score; None: half of `curves`, by a hash of the SNID
-    artefacts: LightCurves | None = None,  # with the kind as `ELASTICC_class`; None: simulated
+    artefacts: LightCurves | None = None,  # of the survey of `curves`, with the kind as `ELASTICC_class`; None: simulated
 ) -> OutlierModel:
     "A model of outliers; ValueError for fewer than `LEAST_CALIBRATION` objects with a detection and a known class."
-    leaf, simulated = known_leaves(curves, classifier.taxonomy), None if training is None else simulated_known(classifier.taxonomy)
+    leaf = known_leaves(curves, classifier.taxonomy)
     calibration = leaf >= 0
     if training is None:
         half = split_value(curves.header["SNID"], 0) < 0.5
@@ -362,6 +362,7 @@ def fit_outliers(
     if calibration.sum() < LEAST_CALIBRATION or (wanted >= 0).sum() < LEAST_CALIBRATION:
         few = min(int(calibration.sum()), int((wanted >= 0).sum()))
         raise ValueError(f"{few} objects with a known class for the score or its p-values: {LEAST_CALIBRATION} at least")
+    simulated = simulated_known(classifier.taxonomy) if artefacts is None else None
     artefacts = simulate_artefacts(ARTEFACTS_PER_KIND, ARTEFACT_SEED, "mixed") if artefacts is None else artefacts
     kinds = np.unique(artefacts.header["ELASTICC_class"].astype(str), return_inverse=True)[1]
     known, _ = feature_rows(classifier, training, _at_most(wanted, MOST_PER_LEAF))
