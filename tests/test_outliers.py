@@ -86,7 +86,7 @@ def test_p_values_fall_as_the_score_rises():
     model = calibrate_scores(model, replace(invented(rng, 900), label=np.arange(900)))
     assert (np.diff(model.scores, axis=1) < 0).all() and (np.diff(P_VALUES) > 0).all()
     rows = replace(invented(rng, 300, away=2.0), detections=np.full(300, 5), days=np.full(300, 20.0))
-    order = np.argsort(model.score(rows.features, rows.detections))
+    order = np.argsort(model.score(model.components(rows.features), rows.detections))
     assert (np.diff(model.p_values(rows.features, rows.detections, rows.days)[order]) <= 1e-7).all()
 
 

@@ -9,6 +9,7 @@ import os
 import random
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,11 +17,14 @@ import time
 import zlib
 from collections import defaultdict
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import alert_messages as made
 import fastavro
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,8 +32,9 @@ from hypothesis import strategies as st
 kafka = pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed (the extra stream)")
 
 from elasticc_hc import HierarchicalClassifier  # noqa: E402
-from elasticc_hc.classification.alert_stream import MAX_BYTES, MAX_OBSERVATIONS, AlertClassifier  # noqa: E402
-from elasticc_hc.classification.brokers import BROKER_CLASSIFICATION  # noqa: E402
+from elasticc_hc.classification.alert_stream import MAX_BYTES, MAX_OBSERVATIONS, AlertClassifier, StreamReader, read_messages  # noqa: E402
+from elasticc_hc.classification.brokers import BROKER_CLASSIFICATION, NONE_LEVEL  # noqa: E402
+from elasticc_hc.classification.state_store import REPEATED, NightlyAnswers, Progress  # noqa: E402
 
 ALERTS, KILLS = int(os.environ.get("STREAM_ALERTS", 600)), int(os.environ.get("STREAM_KILLS", 3))
 PROCESSES = Path(__file__).with_name("stream_processes.py")
@@ -166,7 +171,8 @@ def test_killed_at_random_moments(address, streams, schemas, tmp_path, with_stat
 
     def options(which):
         files = {"state": str(tmp_path / f"{which}.sqlite")} if with_state else {}
-        return common | {"answers": f"{which}-{name}", "group": which, "log": str(tmp_path / f"{which}.log")} | files
+        files |= {"parquet": str(tmp_path / which), "log": str(tmp_path / f"{which}.log")}
+        return common | {"answers": f"{which}-{name}", "group": which} | files
 
     assert streams.wait(streams.start(**options("calm"))) == 0, (tmp_path / "calm.log").read_text()
     moments, killed = random.Random(with_state), 0
@@ -184,6 +190,9 @@ def test_killed_at_random_moments(address, streams, schemas, tmp_path, with_stat
     assert set(undisturbed) == set(disturbed) == numbers
     assert all(len(found) == 1 for found in disturbed.values()), "one answer for each alert"
     assert disturbed == undisturbed, "bit for bit"
+    nights = [{path.name: pq.read_table(path) for path in (tmp_path / which).glob("night_*.parquet")} for which in ("calm", "killed")]
+    assert nights[0] == nights[1] and sum(map(len, nights[0].values())) == len(numbers), "p-values and probabilities, bit for bit"
+    assert all(np.isfinite(night["outlier"].to_numpy()).all() for night in nights[0].values())
     assert killed > KILLS // 3
 
 
@@ -197,8 +206,10 @@ def test_the_answers_are_messages_of_the_desc(address, streams, schemas, tmp_pat
     assert len(records) == len(texts) == 8
     for record in records:
         assert sum(entry["probability"] for entry in record["classifications"]) == pytest.approx(1, abs=1e-6)
-        assert [entry["classId"] for entry in record["classifications"]][-1] == 200
+        assert [entry["classId"] for entry in record["classifications"]][-2:] == [200, 100]
         assert record["classifications"] == texts[record["alertId"]]["classifications"]
+        share = max(0.0, 1 - texts[record["alertId"]]["outlier"] / NONE_LEVEL)
+        assert record["classifications"][-1]["probability"] == pytest.approx(share, abs=1e-4)
         assert record["diaSourceId"] == record["alertId"] and record["elasticcPublishTimestamp"].year >= 2026
 
 
@@ -251,6 +262,11 @@ def named(messages: list[bytes]) -> list[tuple[str, bytes]]:
     return [(f"alerts[0] offset {k}", data) for k, data in enumerate(messages)]
 
 
+def rows(found) -> np.ndarray:
+    "Probabilities and p-value of each answer."
+    return np.column_stack([found.probabilities, found.outlier])
+
+
 def poisoned() -> dict[str, bytes | None]:
     "Messages that are refused, by a part of the reason."
     whole, other = message(3, 2), made.elasticc_alert(5, 9.0)
@@ -285,11 +301,11 @@ def poisoned() -> dict[str, bytes | None]:
 
 def test_poisoned_messages_are_refused_by_name_and_the_others_answered(server):
     good = [message(k, 2) for k in range(10, 14)]
-    alone = server.answer(named(good)).probabilities
+    alone = rows(server.answer(named(good)))
     bad = poisoned()
     mixed = named([good[0], *bad.values(), *good[1:]])
     found = server.answer(mixed)
-    assert np.array_equal(found.probabilities, alone)
+    assert np.array_equal(rows(found), alone)
     assert len(found.refused) == len(bad)
     for (name, _), reason in zip(mixed[1 : 1 + len(bad)], bad, strict=True):
         said = found.refused[name]
@@ -302,7 +318,7 @@ def test_an_alert_with_nan_everywhere_is_declined(server):
         source["psFlux"] = source["psFluxErr"] = float("nan")
     empty["diaObject"] |= {name: float("nan") for name in empty["diaObject"] if name != "diaObjectId"}
     found = server.answer(named([made.encode(SCHEMA, empty), message(8, 1)]))
-    assert found.kinds.tolist() == ["declined", "new"] and not found.refused
+    assert found.kinds.tolist() == ["declined", "new"] and not found.refused and np.isnan(found.outlier).tolist() == [True, False]
 
 
 def test_random_bytes_never_stop_the_stream(server):
@@ -342,12 +358,10 @@ def classifier(found=[]):  # noqa: B006
 
 def all_answers(server: AlertClassifier, sent: list, cuts: list[int]) -> dict[int, bytes]:
     "The answers by alert; one that is answered twice has the same bytes."
-    from elasticc_hc.classification.state_store import REPEATED, Progress
-
     found = {}
     for begin, end in zip(cuts, cuts[1:], strict=False):
         part = server.answer(named([message(*one) for one in sent[begin:end]]))
-        for number, row, kind in zip(part.header["alertId"], part.probabilities, part.kinds, strict=True):
+        for number, row, kind in zip(part.header["alertId"], rows(part), part.kinds, strict=True):
             if kind != REPEATED:
                 assert found.setdefault(number, row.tobytes()) == row.tobytes()
         if server.store is not None:
@@ -360,8 +374,6 @@ def all_answers(server: AlertClassifier, sent: list, cuts: list[int]) -> dict[in
 def test_a_full_disk_stores_nothing_of_the_batch(schemas, tmp_path):
     server = AlertClassifier(classifier(), schemas, tmp_path / "state.sqlite")
     server.store.base.execute("PRAGMA max_page_count = 20").fetchall()
-    from elasticc_hc.classification.state_store import Progress
-
     part = server.answer(named([message(k, 1) for k in range(1, 200)]))
     with pytest.raises(OSError, match="state.sqlite: no room to write it"):
         server.store.commit(part.state, Progress(part.header["alertId"], "alerts", {0: 200}))
@@ -369,7 +381,7 @@ def test_a_full_disk_stores_nothing_of_the_batch(schemas, tmp_path):
     assert not server.store.answered(part.header["alertId"].to_numpy()).any()
     server.store.base.execute("PRAGMA max_page_count = 100000").fetchall()
     again = server.answer(named([message(k, 1) for k in range(1, 200)]))
-    assert np.array_equal(again.probabilities, part.probabilities)
+    assert np.array_equal(rows(again), rows(part))
     server.store.commit(again.state, Progress(again.header["alertId"], "alerts", {0: 200}))
     assert len(server.store) == 199
 
@@ -377,8 +389,6 @@ def test_a_full_disk_stores_nothing_of_the_batch(schemas, tmp_path):
 def test_history_older_than_the_packet_counts(schemas, tmp_path):
     "An alert whose packet has lost its history is answered as one with the whole history."
     server = AlertClassifier(classifier(), schemas, tmp_path / "state.sqlite")
-    from elasticc_hc.classification.state_store import Progress
-
     first = server.answer(named([message(1, 3)]))
     server.store.commit(first.state, Progress(first.header["alertId"], "alerts", {0: 1}))
     short, whole = alert(1, 4), alert(1, 4)
@@ -421,10 +431,10 @@ def test_a_registry_that_does_not_answer_is_asked_again(schemas):
 
 def test_threads_share_a_classifier(server):
     messages = named([message(k, k % 4) for k in range(1, 40)])
-    expected, found = server.answer(messages).probabilities, {}
+    expected, found = rows(server.answer(messages)), {}
 
     def work(which):
-        found[which] = server.answer(messages[which::3]).probabilities
+        found[which] = rows(server.answer(messages[which::3]))
 
     threads = [threading.Thread(target=work, args=[which]) for which in range(3)]
     [thread.start() for thread in threads]
@@ -436,8 +446,53 @@ def test_trees_do_not_depend_on_the_batch(schemas):
     "The packaged hybrid: network and boosted trees."
     hybrid = AlertClassifier("plasticc", schemas)
     messages = named([message(k, k % 4) for k in range(1, 8)])
-    together = hybrid.answer(messages).probabilities
-    assert np.array_equal(np.concatenate([hybrid.answer([one]).probabilities for one in messages]), together)
+    together = rows(hybrid.answer(messages))
+    assert np.array_equal(np.concatenate([rows(hybrid.answer([one])) for one in messages]), together)
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+def test_p_values_are_those_of_predict(schemas, tmp_path, with_state):
+    server = AlertClassifier(classifier(), schemas, tmp_path / "state.sqlite" if with_state else None)
+    messages = named([message(k, k % 4) for k in range(1, 240)])
+    curves, _ = read_messages(StreamReader(server.schemas), messages)
+    found = server.answer(messages)
+    newest = classifier().predict(curves, [1e6])
+    at_detections = classifier().predict_detections(curves).groupby("SNID")["outlier"].last().loc[newest.SNID].to_numpy()
+    assert len(found.outlier) == len(newest) == len(messages) and len(np.unique(found.outlier)) > 100
+    np.testing.assert_allclose(found.outlier, newest.outlier[:, 0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found.outlier, at_detections, rtol=0, atol=1e-5)
+
+
+def test_without_a_model_of_outliers_there_is_no_p_value_and_the_states_are_the_same(schemas, tmp_path):
+    bare = AlertClassifier(replace(classifier(), outliers=None), schemas, tmp_path / "state.sqlite")
+    first = bare.answer(named([message(1, 1)]))
+    bare.store.commit(first.state, Progress(first.header["alertId"], "alerts", {0: 1}))
+    bare.store.close()
+    assert first.outlier is None
+    server = AlertClassifier(classifier(), schemas, tmp_path / "state.sqlite")
+    found = server.answer(named([message(1, 2)]))
+    server.store.close()
+    assert np.array_equal(found.outlier, AlertClassifier(classifier(), schemas).answer(named([message(1, 2)])).outlier)
+
+
+def test_a_night_that_an_earlier_version_has_begun_is_continued(tmp_path):
+    "Answers without p-values, in the file of the running night and in that of the night, stay."
+    alerts = pd.DataFrame({"alertId": [1, 2, 3], "diaSourceId": [1, 2, 3], "SNID": ["a", "b", "c"], "ALERT_MJD": 60000.6})
+    p, unlike = np.random.default_rng(0).random((3, 2), np.float32), np.array([0.5, 0.25, np.nan], np.float32)
+    before = NightlyAnswers(tmp_path, ["one", "two"])
+    before.add(alerts[:1], p[:1])
+    before.close()
+    base = sqlite3.connect(tmp_path / ".answers.sqlite")
+    base.executescript("""DROP TABLE answers; CREATE TABLE answers (night INTEGER, alert INTEGER, source INTEGER, snid TEXT, mjd REAL,
+        p BLOB, PRIMARY KEY (night, alert)) WITHOUT ROWID;""")
+    base.execute("INSERT INTO answers VALUES (60000, 2, 2, 'b', 60000.6, ?)", [p[1].tobytes()])
+    base.commit()
+    base.close()
+    after = NightlyAnswers(tmp_path, ["one", "two"], with_outlier=True)
+    after.add(alerts[2:], p[2:], unlike[:1])
+    after.close()
+    table = pd.read_parquet(tmp_path / "night_60000.parquet")
+    assert np.array_equal(table["outlier"], [np.nan, np.nan, 0.5], equal_nan=True) and np.array_equal(table[["one", "two"]], p)
 
 
 def test_loading_takes_no_half_second():
