@@ -3,12 +3,14 @@
 STREAM_ALERTS and STREAM_KILLS raise the size of the test with SIGKILL (600 alerts and 3 kills by default).
 """
 
+import base64
 import io
 import json
 import os
 import random
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -34,6 +36,7 @@ kafka = pytest.importorskip("confluent_kafka", reason="confluent-kafka is not in
 from elasticc_hc import HierarchicalClassifier  # noqa: E402
 from elasticc_hc.classification.alert_stream import MAX_BYTES, MAX_OBSERVATIONS, AlertClassifier, StreamReader, read_messages  # noqa: E402
 from elasticc_hc.classification.brokers import BROKER_CLASSIFICATION, NONE_LEVEL  # noqa: E402
+from elasticc_hc.classification.kafka import DEAD_BYTES  # noqa: E402
 from elasticc_hc.classification.state_store import REPEATED, NightlyAnswers, Progress  # noqa: E402
 
 ALERTS, KILLS = int(os.environ.get("STREAM_ALERTS", 600)), int(os.environ.get("STREAM_KILLS", 3))
@@ -43,9 +46,9 @@ QUIET = {"log_level": 0}
 WAIT = 240  # seconds, on a machine that does other work
 
 
-def started(kind: str) -> tuple[subprocess.Popen, str]:
+def started(*words: str) -> tuple[subprocess.Popen, str]:
     "A process of `stream_processes`, and the first line that it prints."
-    process = subprocess.Popen([sys.executable, PROCESSES, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, PROCESSES, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     return process, process.stdout.readline().strip()
 
 
@@ -62,6 +65,7 @@ class Streams:
 
     def __init__(self):
         self.process, _ = started("streams")
+        self.unread = []
 
     def start(self, **options) -> int:
         self.process.stdin.write(json.dumps(options) + "\n")
@@ -73,9 +77,14 @@ class Streams:
         return int(self._line(f"ended {number}").split()[2])
 
     def _line(self, begin: str) -> str:
+        for line in self.unread:
+            if line.startswith(begin):
+                self.unread.remove(line)
+                return line
         for line in self.process.stdout:
             if line.startswith(begin):
                 return line
+            self.unread.append(line)
         raise AssertionError("the process that starts streams has ended")
 
 
@@ -165,7 +174,7 @@ def test_killed_at_random_moments(address, streams, schemas, tmp_path, with_stat
     name = "state" if with_state else "alone"
     messages, numbers = a_night(ALERTS)
     produce(address, f"sent-{name}", messages)
-    (tmp_path / "kafka.txt").write_text("session.timeout.ms=6000\nheartbeat.interval.ms=500\nlog_level=0\n")
+    (tmp_path / "kafka.txt").write_text("session.timeout.ms=4000\nheartbeat.interval.ms=300\nlog_level=0\n")
     common = dict(run="synthetic", brokers=address, topic=f"sent-{name}", schemas=str(schemas), kafka=str(tmp_path / "kafka.txt"),
                   stop_at_end=True, batch=max(50, ALERTS // 40))  # fmt: skip
 
@@ -200,7 +209,8 @@ def test_the_answers_are_messages_of_the_desc(address, streams, schemas, tmp_pat
     produce(address, "night", [(str(k), message(k, 1)) for k in range(1, 9)])
     options = dict(run="synthetic", brokers=address, topic="night", schemas=str(schemas), stop_at_end=True, log=str(tmp_path / "log"))
     for form in ("avro", "json"):
-        assert streams.wait(streams.start(**options, answers=form, group=form, format=form)) == 0, (tmp_path / "log").read_text()
+        number = streams.start(**options, answers=form, format=form, state=str(tmp_path / form))
+        assert streams.wait(number) == 0, (tmp_path / "log").read_text()
     records = [fastavro.schemaless_reader(io.BytesIO(one.value()), BROKER_CLASSIFICATION) for one in consume(address, "avro")]
     texts = {json.loads(one.value())["alertId"]: json.loads(one.value()) for one in consume(address, "json")}
     assert len(records) == len(texts) == 8
@@ -213,30 +223,81 @@ def test_the_answers_are_messages_of_the_desc(address, streams, schemas, tmp_pat
         assert record["diaSourceId"] == record["alertId"] and record["elasticcPublishTimestamp"].year >= 2026
 
 
-def test_a_broker_that_is_away_for_a_while_loses_nothing(streams, schemas, tmp_path):
-    process, address = started("broker")
-    produce(address, "sent", [(str(k), message(k, 2)) for k in range(1, 400)])
-    options = dict(run="synthetic", brokers=address, topic="sent", answers="found", schemas=str(schemas), batch=20, stop_at_end=True)
-    number = streams.start(**options, state=str(tmp_path / "state.sqlite"), log=str(tmp_path / "log"))
-    time.sleep(0.7)
-    process.send_signal(signal.SIGSTOP)
-    time.sleep(3)
-    process.send_signal(signal.SIGCONT)
+@pytest.mark.parametrize(("manner", "with_state"), [("killed", True), ("killed", False), ("silent", True)])
+def test_a_broker_that_is_gone_and_comes_back_loses_nothing(address, streams, schemas, tmp_path, manner, with_state):
+    "The way to the broker is killed, or stopped, while alerts stream, and comes back at the same address."
+    name, seen = f"{manner}-{with_state}", {}
+    way, entrance = started("way", address)
+    produce(address, f"sent-{name}", [(str(k), message(k, 2)) for k in range(1, 200)])
+    (tmp_path / "kafka.txt").write_text("session.timeout.ms=4000\nheartbeat.interval.ms=300\nreconnect.backoff.max.ms=300\n")
+    options = dict(run="synthetic", brokers=entrance, topic=f"sent-{name}", answers=f"found-{name}", schemas=str(schemas), batch=10,
+                   stop_at_end=True, kafka=str(tmp_path / "kafka.txt"), group=name, log=str(tmp_path / "log"))  # fmt: skip
+    number = streams.start(**options, **({"state": str(tmp_path / "state.sqlite")} if with_state else {}))
+    wait_for_answers(address, options["answers"], 20)
+    way.send_signal(signal.SIGKILL if manner == "killed" else signal.SIGSTOP)
+    if manner == "killed":
+        way.wait(WAIT)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", int(entrance.split(":")[1])), 5)
+    time.sleep(0.3)
+    for moment in (0, 2):
+        time.sleep(moment)
+        seen[moment] = len(answers(address, options["answers"]))
+    assert 20 <= seen[0] == seen[2] < 199, "nothing passes"
+    if manner == "killed":
+        way, again = started("way", address, entrance.split(":")[1])
+        assert again == entrance
+    way.send_signal(signal.SIGCONT)
     assert streams.wait(number) == 0, (tmp_path / "log").read_text()
-    assert all(len(found) == 1 for found in answers(address, "found").values()) and len(answers(address, "found")) == 399
-    process.stdin.close()
-    process.wait(WAIT)
+    way.kill()
+    way.wait(WAIT)
+    found = answers(address, options["answers"])
+    assert set(found) == {alert(k, 2)["alertId"] for k in range(1, 200)} and all(len(each) == 1 for each in found.values())
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert len(lines) == 2 and lines[0].startswith("trying again: Kafka: ") or manner == "silent" and len(lines) <= 2, lines
+    assert lines[-1].startswith("199 alerts, ") or not with_state, lines
 
 
-def test_what_is_missing_is_one_line(address, schemas):
-    def command(*options):
-        call = [sys.executable, "-c", "from elasticc_hc.cli import main; main()", "stream", "synthetic", *options]
-        return subprocess.run(call, capture_output=True, text=True, timeout=WAIT)
+def test_what_is_missing_is_one_line(address, streams, schemas, tmp_path):
+    wrong = {"topic nothing-here: not on this broker": address, "no answer from the Kafka broker": "127.0.0.1:1"}
+    words = ["stream", "synthetic", "--topic", "nothing-here", "--answers", "out", "--schemas", str(schemas), "--brokers"]
+    numbers = [streams.start(command=[*words, place], log=str(tmp_path / place)) for place in wrong.values()]
+    for (reason, place), number in zip(wrong.items(), numbers, strict=True):
+        status, said = streams.wait(number), (tmp_path / place).read_text()
+        lines = [line for line in said.splitlines() if not line.startswith("trying again: Kafka: ")]
+        assert status == 1 and len(lines) == 1 and reason in lines[0], said
 
-    done = command("--brokers", address, "--topic", "nothing-here", "--answers", "out", "--schemas", str(schemas))
-    assert done.returncode == 1 and "topic nothing-here: not on this broker" in done.stderr and "Traceback" not in done.stderr
-    done = command("--brokers", "127.0.0.1:1", "--topic", "nothing-here", "--answers", "out")
-    assert done.returncode == 1 and "no answer from the Kafka broker" in done.stderr and "Traceback" not in done.stderr
+
+def test_poisoned_messages_from_a_broker_are_refused_by_offset(address, streams, schemas, tmp_path):
+    "One batch of a partition through the command: what cannot be read is refused and kept, what follows is answered."
+    empty, many = made.elasticc_alert(3, 5.0, earlier=2), made.elasticc_alert(4, 9.0)
+    for source in (empty["diaSource"], *empty["prvDiaSources"]):
+        source["psFlux"] = source["psFluxErr"] = float("nan")
+    many["prvDiaForcedSources"] = [made._elasticc_source(4, k * 1e-4) for k in range(100_000)]
+    bad = {1: (bytes(50_000_000), "50,000,000 bytes, more than 16,000,000"),
+           2: (made.encode(SCHEMA, many), "100,000 observations, more than 16,384"),
+           4: (message(5, 2)[:-30], "it cannot be decoded (EOFError"),
+           5: (made.encode(made.RUBIN_SCHEMA, made.rubin_alert(6, 2)), "it cannot be decoded")}  # fmt: skip
+    sent = [bad[k][0] if k in bad else made.encode(SCHEMA, empty) if k == 3 else message(k + 1, 1) for k in range(9)]
+    large = {"message.max.bytes": 10**8, "batch.size": 10**8, "linger.ms": 1000}  # one set of messages: the broker deletes all but the last
+    producer = kafka.Producer({"bootstrap.servers": address} | large | QUIET)
+    for value in sent:
+        producer.produce("poisoned", value, partition=0)
+    assert producer.flush(WAIT) == 0
+    words = ["--topic", "poisoned", "--answers", "healed", "--schemas", schemas, "--dead-letters", tmp_path / "dead.jsonl",
+             "--state", tmp_path / "state.sqlite", "--format", "json", "--stop-at-end"]  # fmt: skip
+    command = ["stream", "synthetic", "--brokers", address, *map(str, words)]
+    assert streams.wait(streams.start(command=command, log=str(tmp_path / "log"))) == 0, (tmp_path / "log").read_text()
+    said, letters = (tmp_path / "log").read_text(), [json.loads(line) for line in open(tmp_path / "dead.jsonl")]
+    assert len(letters) == len(bad) and "9 alerts, " in said and "1 declined, 4 refused" in said, said
+    for place, letter in zip(bad, sorted(letters, key=lambda one: one["message"]), strict=True):
+        data, reason = bad[place]
+        assert letter["message"] == f"poisoned[0] offset {place}" and reason in letter["reason"]
+        assert base64.b64decode(letter["content"]) == data[:DEAD_BYTES]
+    assert len(re.findall(r"^refused: poisoned\[0\] offset \d: ", said, re.MULTILINE)) >= 3
+    found = {json.loads(one.value())["alertId"]: json.loads(one.value()) for one in consume(address, "healed")}
+    assert set(found) == {alert(k + 1, 1)["alertId"] for k in (0, 6, 7, 8)} | {empty["alertId"]}
+    assert found[empty["alertId"]]["outlier"] is None and found[empty["alertId"]]["classifications"][0]["classId"] == 300
 
 
 def test_messages_that_the_broker_has_deleted_are_told(address):
