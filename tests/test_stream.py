@@ -183,8 +183,7 @@ def test_killed_at_random_moments(address, streams, schemas, tmp_path, with_stat
         files |= {"parquet": str(tmp_path / which), "log": str(tmp_path / f"{which}.log")}
         return common | {"answers": f"{which}-{name}", "group": which} | files
 
-    assert streams.wait(streams.start(**options("calm"))) == 0, (tmp_path / "calm.log").read_text()
-    moments, killed = random.Random(with_state), 0
+    moments, killed, calm = random.Random(with_state), 0, streams.start(**options("calm"))
     for k in range(KILLS):
         number = streams.start(**options("killed"))
         wait_for_answers(address, f"killed-{name}", (k + moments.random()) * len(messages) / KILLS)
@@ -193,6 +192,7 @@ def test_killed_at_random_moments(address, streams, schemas, tmp_path, with_stat
             os.kill(number, signal.SIGKILL)
         killed += streams.wait(number) == -signal.SIGKILL
     assert streams.wait(streams.start(**options("killed"))) == 0, (tmp_path / "killed.log").read_text()
+    assert streams.wait(calm) == 0, (tmp_path / "calm.log").read_text()
     undisturbed, disturbed = answers(address, f"calm-{name}"), answers(address, f"killed-{name}")
     repeats = len(consume(address, f"killed-{name}")) - len(disturbed)
     print(f"{name}: {len(messages):,} messages, {len(numbers):,} alerts, killed {killed} times of {KILLS}, {repeats:,} answers repeated")
