@@ -37,6 +37,8 @@ from elasticc_hc import HierarchicalClassifier  # noqa: E402
 from elasticc_hc.classification.alert_stream import MAX_BYTES, MAX_OBSERVATIONS, AlertClassifier, StreamReader, read_messages  # noqa: E402
 from elasticc_hc.classification.brokers import BROKER_CLASSIFICATION, NONE_LEVEL  # noqa: E402
 from elasticc_hc.classification.kafka import DEAD_BYTES  # noqa: E402
+from elasticc_hc.classification.outliers import OutlierModel  # noqa: E402
+from elasticc_hc.classification.state import check_blocks  # noqa: E402
 from elasticc_hc.classification.state_store import REPEATED, NightlyAnswers, Progress  # noqa: E402
 
 ALERTS, KILLS = int(os.environ.get("STREAM_ALERTS", 600)), int(os.environ.get("STREAM_KILLS", 3))
@@ -223,6 +225,22 @@ def test_the_answers_are_messages_of_the_desc(address, streams, schemas, tmp_pat
         assert record["diaSourceId"] == record["alertId"] and record["elasticcPublishTimestamp"].year >= 2026
 
 
+@pytest.fixture(scope="module")
+def missing(address, streams, schemas, tmp_path_factory):
+    "Commands without a topic and without a broker, which waits ten seconds; a function gives the reason wanted and what each said."
+    wrong = {"topic nothing-here: not on this broker": address, "no answer from the Kafka broker": "127.0.0.1:1"}
+    words = ["stream", "synthetic", "--topic", "nothing-here", "--answers", "out", "--schemas", str(schemas), "--brokers"]
+    logs = {reason: tmp_path_factory.mktemp("missing") / "log" for reason in wrong}
+    numbers = [streams.start(command=[*words, place], log=str(logs[reason])) for reason, place in wrong.items()]
+
+    def ended():
+        assert [streams.wait(number) for number in numbers] == [1, 1]
+        return [(reason, log.read_text()) for reason, log in logs.items()]
+
+    return ended
+
+
+@pytest.mark.usefixtures("missing")  # started early
 @pytest.mark.parametrize(("manner", "with_state"), [("killed", True), ("killed", False), ("silent", True)])
 def test_a_broker_that_is_gone_and_comes_back_loses_nothing(address, streams, schemas, tmp_path, manner, with_state):
     "The way to the broker is killed, or stopped, while alerts stream, and comes back at the same address."
@@ -258,14 +276,10 @@ def test_a_broker_that_is_gone_and_comes_back_loses_nothing(address, streams, sc
     assert lines[-1].startswith("199 alerts, ") or not with_state, lines
 
 
-def test_what_is_missing_is_one_line(address, streams, schemas, tmp_path):
-    wrong = {"topic nothing-here: not on this broker": address, "no answer from the Kafka broker": "127.0.0.1:1"}
-    words = ["stream", "synthetic", "--topic", "nothing-here", "--answers", "out", "--schemas", str(schemas), "--brokers"]
-    numbers = [streams.start(command=[*words, place], log=str(tmp_path / place)) for place in wrong.values()]
-    for (reason, place), number in zip(wrong.items(), numbers, strict=True):
-        status, said = streams.wait(number), (tmp_path / place).read_text()
+def test_what_is_missing_is_one_line(missing):
+    for reason, said in missing():
         lines = [line for line in said.splitlines() if not line.startswith("trying again: Kafka: ")]
-        assert status == 1 and len(lines) == 1 and reason in lines[0], said
+        assert len(lines) == 1 and reason in lines[0], said
 
 
 def test_poisoned_messages_from_a_broker_are_refused_by_offset(address, streams, schemas, tmp_path):
@@ -522,6 +536,16 @@ def test_p_values_are_those_of_predict(schemas, tmp_path, with_state):
     assert len(found.outlier) == len(newest) == len(messages) and len(np.unique(found.outlier)) > 100
     np.testing.assert_allclose(found.outlier, newest.outlier[:, 0], rtol=0, atol=1e-5)
     np.testing.assert_allclose(found.outlier, at_detections, rtol=0, atol=1e-5)
+
+
+def test_a_p_value_that_depends_on_its_batch_is_noticed(server):
+    class Dependent(OutlierModel):
+        def score(self, components, detections):
+            return super().score(components, detections) * (1 + 1e-12 * len(components))
+
+    dependent = Dependent(**vars(server.classifier.outliers))
+    with pytest.raises(RuntimeError, match="depends on its batch"):
+        check_blocks(replace(server.classifier, outliers=dependent))
 
 
 def test_without_a_model_of_outliers_there_is_no_p_value_and_the_states_are_the_same(schemas, tmp_path):
