@@ -134,7 +134,7 @@ def consume(address: str, topic: str) -> list:
     consumer.assign(places)
     found = []
     while len(found) < sum(end for _, end in ends):
-        found += [one for one in consumer.consume(1000, 1.0) if one.error() is None]
+        found += [one for one in consumer.consume(1000, 0.1) if one.error() is None]
     consumer.close()
     return found
 
