@@ -142,7 +142,6 @@ from .outliers import Normals as Normals
 from .outliers import OUTLIERS_FILE as OUTLIERS_FILE
 from .outliers import OutlierModel as OutlierModel
 from .outliers import P_VALUES as P_VALUES
-from .outliers import ROWS as ROWS
 from .outliers import SHRINKAGE as SHRINKAGE
 from .outliers import calibrate_scores as calibrate_scores
 from .outliers import calibration_cell as calibration_cell
