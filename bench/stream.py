@@ -1,8 +1,9 @@
 """Rate and latency of a stream from bytes to bytes, beside decoding of the same messages by fastavro alone.
 
 Prints one JSON line about the machine, then one for the rates (CPU time of one process, best of a few rounds, measured alternately
-with decoding alone), one for the latency of a single alert (median of many), one for the time to load a classifier, and one for a
-server with a pool of two processes against one (wall time). Messages have 20 earlier detections and 40 forced points: in the field
+with decoding alone), one for the latency of a single alert (median of many), one for the time to load a classifier, one for a
+server with a pool of two processes against one (wall time), and one for the peak of memory over 20,000 alerts in batches of 1,000,
+in a process of its own, without and with a file of states. Messages have 20 earlier detections and 40 forced points: in the field
 names of ELAsTiCC v0.9.1 with all host columns, and, if --schemas gives a folder with Rubin's schemas, of Rubin 10.0, where each
 detection has 98 fields.
 
@@ -14,6 +15,7 @@ import io
 import json
 import os
 import platform
+import re
 import statistics
 import sys
 import tempfile
@@ -63,7 +65,7 @@ def answered(server: AlertClassifier, messages: list[tuple[str, bytes]]) -> list
     "Messages of the answers."
     found = server.answer(messages)
     alerts = found.header.assign(published=0)
-    records = broker_messages(alerts, found.probabilities, server.classifier.taxonomy, ABOUT)
+    records = broker_messages(alerts, found.probabilities, server.classifier.taxonomy, ABOUT, found.outlier)
     if server.store is not None:
         server.store.commit(found.state, Progress(alerts["alertId"], "alerts", {0: len(messages)}))
     return [encode_message(record) for record in records]
@@ -138,6 +140,26 @@ def pool_rates(messages: list[bytes], run: str, schemas: Path, rounds: int) -> d
     return {"set": "pool of processes, wall time", "one": round(found[1]), "two": round(found[2]), "ratio": round(found[2] / found[1], 2)}
 
 
+def peak_memory(run: str, schemas: Path, state: Path | None, batches: int) -> list[float]:
+    "Megabytes at most until the first batch and until the last one, of 1,000 alerts each; 5 alerts of each object."
+    torch.set_num_threads(1)
+    server, peaks = AlertClassifier(run, schemas, state), []
+    schema = fastavro.parse_schema(ELASTICC_SCHEMA)
+    for k in range(batches):
+        alerts = [elasticc_alert(n // 5 + 1, 100.0 + n % 5, EARLIER, FORCED) for n in range(1000 * k, 1000 * k + 1000)]
+        answered(server, named([encode(schema, alert) for alert in alerts], 1000 * k))
+        peaks.append(int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1000)
+    return [round(peaks[0]), round(peaks[-1])]
+
+
+def memory(run: str, schemas: Path, batches: int = 20) -> dict:
+    found = {"set": f"peak of memory, MB, after 1 and {batches} batches"}
+    for name, state in (("without state", None), ("with state", schemas.with_name("memory.sqlite"))):
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            found[name] = pool.submit(peak_memory, run, schemas, state, batches).result()
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--schemas", type=Path)
@@ -158,6 +180,7 @@ def main() -> None:
         print(json.dumps(rates("ELAsTiCC", made, options.run, own, options.rounds)), flush=True)
         print(json.dumps(latency(made, options.run, own)), flush=True)
         print(json.dumps(pool_rates(made[0] * 2, options.run, own, options.rounds)), flush=True)
+        print(json.dumps(memory(options.run, own)), flush=True)
         if options.schemas:
             made = rubin_messages(options.schemas, options.alerts)
             print(json.dumps(rates("Rubin 10.0", made, options.run, options.schemas, options.rounds)), flush=True)

@@ -3,12 +3,15 @@
 STREAM_ALERTS and STREAM_KILLS raise the size of the test with SIGKILL (600 alerts and 3 kills by default).
 """
 
+import base64
 import io
 import json
 import os
 import random
 import re
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,11 +19,14 @@ import time
 import zlib
 from collections import defaultdict
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import alert_messages as made
 import fastavro
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,8 +34,12 @@ from hypothesis import strategies as st
 kafka = pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed (the extra stream)")
 
 from elasticc_hc import HierarchicalClassifier  # noqa: E402
-from elasticc_hc.classification.alert_stream import MAX_BYTES, MAX_OBSERVATIONS, AlertClassifier  # noqa: E402
-from elasticc_hc.classification.brokers import BROKER_CLASSIFICATION  # noqa: E402
+from elasticc_hc.classification.alert_stream import MAX_BYTES, MAX_OBSERVATIONS, AlertClassifier, StreamReader, read_messages  # noqa: E402
+from elasticc_hc.classification.brokers import BROKER_CLASSIFICATION, NONE_LEVEL  # noqa: E402
+from elasticc_hc.classification.kafka import DEAD_BYTES  # noqa: E402
+from elasticc_hc.classification.outliers import OutlierModel  # noqa: E402
+from elasticc_hc.classification.state import check_blocks  # noqa: E402
+from elasticc_hc.classification.state_store import REPEATED, NightlyAnswers, Progress  # noqa: E402
 
 ALERTS, KILLS = int(os.environ.get("STREAM_ALERTS", 600)), int(os.environ.get("STREAM_KILLS", 3))
 PROCESSES = Path(__file__).with_name("stream_processes.py")
@@ -38,9 +48,9 @@ QUIET = {"log_level": 0}
 WAIT = 240  # seconds, on a machine that does other work
 
 
-def started(kind: str) -> tuple[subprocess.Popen, str]:
+def started(*words: str) -> tuple[subprocess.Popen, str]:
     "A process of `stream_processes`, and the first line that it prints."
-    process = subprocess.Popen([sys.executable, PROCESSES, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, PROCESSES, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     return process, process.stdout.readline().strip()
 
 
@@ -57,6 +67,7 @@ class Streams:
 
     def __init__(self):
         self.process, _ = started("streams")
+        self.unread = []
 
     def start(self, **options) -> int:
         self.process.stdin.write(json.dumps(options) + "\n")
@@ -68,9 +79,14 @@ class Streams:
         return int(self._line(f"ended {number}").split()[2])
 
     def _line(self, begin: str) -> str:
+        for line in self.unread:
+            if line.startswith(begin):
+                self.unread.remove(line)
+                return line
         for line in self.process.stdout:
             if line.startswith(begin):
                 return line
+            self.unread.append(line)
         raise AssertionError("the process that starts streams has ended")
 
 
@@ -118,7 +134,7 @@ def consume(address: str, topic: str) -> list:
     consumer.assign(places)
     found = []
     while len(found) < sum(end for _, end in ends):
-        found += [one for one in consumer.consume(1000, 1.0) if one.error() is None]
+        found += [one for one in consumer.consume(1000, 0.1) if one.error() is None]
     consumer.close()
     return found
 
@@ -160,16 +176,16 @@ def test_killed_at_random_moments(address, streams, schemas, tmp_path, with_stat
     name = "state" if with_state else "alone"
     messages, numbers = a_night(ALERTS)
     produce(address, f"sent-{name}", messages)
-    (tmp_path / "kafka.txt").write_text("session.timeout.ms=6000\nheartbeat.interval.ms=500\nlog_level=0\n")
+    (tmp_path / "kafka.txt").write_text("session.timeout.ms=4000\nheartbeat.interval.ms=300\nlog_level=0\n")
     common = dict(run="synthetic", brokers=address, topic=f"sent-{name}", schemas=str(schemas), kafka=str(tmp_path / "kafka.txt"),
                   stop_at_end=True, batch=max(50, ALERTS // 40))  # fmt: skip
 
     def options(which):
         files = {"state": str(tmp_path / f"{which}.sqlite")} if with_state else {}
-        return common | {"answers": f"{which}-{name}", "group": which, "log": str(tmp_path / f"{which}.log")} | files
+        files |= {"parquet": str(tmp_path / which), "log": str(tmp_path / f"{which}.log")}
+        return common | {"answers": f"{which}-{name}", "group": which} | files
 
-    assert streams.wait(streams.start(**options("calm"))) == 0, (tmp_path / "calm.log").read_text()
-    moments, killed = random.Random(with_state), 0
+    moments, killed, calm = random.Random(with_state), 0, streams.start(**options("calm"))
     for k in range(KILLS):
         number = streams.start(**options("killed"))
         wait_for_answers(address, f"killed-{name}", (k + moments.random()) * len(messages) / KILLS)
@@ -178,12 +194,16 @@ def test_killed_at_random_moments(address, streams, schemas, tmp_path, with_stat
             os.kill(number, signal.SIGKILL)
         killed += streams.wait(number) == -signal.SIGKILL
     assert streams.wait(streams.start(**options("killed"))) == 0, (tmp_path / "killed.log").read_text()
+    assert streams.wait(calm) == 0, (tmp_path / "calm.log").read_text()
     undisturbed, disturbed = answers(address, f"calm-{name}"), answers(address, f"killed-{name}")
     repeats = len(consume(address, f"killed-{name}")) - len(disturbed)
     print(f"{name}: {len(messages):,} messages, {len(numbers):,} alerts, killed {killed} times of {KILLS}, {repeats:,} answers repeated")
     assert set(undisturbed) == set(disturbed) == numbers
     assert all(len(found) == 1 for found in disturbed.values()), "one answer for each alert"
     assert disturbed == undisturbed, "bit for bit"
+    nights = [{path.name: pq.read_table(path) for path in (tmp_path / which).glob("night_*.parquet")} for which in ("calm", "killed")]
+    assert nights[0] == nights[1] and sum(map(len, nights[0].values())) == len(numbers), "p-values and probabilities, bit for bit"
+    assert all(np.isfinite(night["outlier"].to_numpy()).all() for night in nights[0].values())
     assert killed > KILLS // 3
 
 
@@ -191,41 +211,107 @@ def test_the_answers_are_messages_of_the_desc(address, streams, schemas, tmp_pat
     produce(address, "night", [(str(k), message(k, 1)) for k in range(1, 9)])
     options = dict(run="synthetic", brokers=address, topic="night", schemas=str(schemas), stop_at_end=True, log=str(tmp_path / "log"))
     for form in ("avro", "json"):
-        assert streams.wait(streams.start(**options, answers=form, group=form, format=form)) == 0, (tmp_path / "log").read_text()
+        number = streams.start(**options, answers=form, format=form, state=str(tmp_path / form))
+        assert streams.wait(number) == 0, (tmp_path / "log").read_text()
     records = [fastavro.schemaless_reader(io.BytesIO(one.value()), BROKER_CLASSIFICATION) for one in consume(address, "avro")]
     texts = {json.loads(one.value())["alertId"]: json.loads(one.value()) for one in consume(address, "json")}
     assert len(records) == len(texts) == 8
     for record in records:
         assert sum(entry["probability"] for entry in record["classifications"]) == pytest.approx(1, abs=1e-6)
-        assert [entry["classId"] for entry in record["classifications"]][-1] == 200
+        assert [entry["classId"] for entry in record["classifications"]][-2:] == [200, 100]
         assert record["classifications"] == texts[record["alertId"]]["classifications"]
+        share = max(0.0, 1 - texts[record["alertId"]]["outlier"] / NONE_LEVEL)
+        assert record["classifications"][-1]["probability"] == pytest.approx(share, abs=1e-4)
         assert record["diaSourceId"] == record["alertId"] and record["elasticcPublishTimestamp"].year >= 2026
 
 
-def test_a_broker_that_is_away_for_a_while_loses_nothing(streams, schemas, tmp_path):
-    process, address = started("broker")
-    produce(address, "sent", [(str(k), message(k, 2)) for k in range(1, 400)])
-    options = dict(run="synthetic", brokers=address, topic="sent", answers="found", schemas=str(schemas), batch=20, stop_at_end=True)
-    number = streams.start(**options, state=str(tmp_path / "state.sqlite"), log=str(tmp_path / "log"))
-    time.sleep(0.7)
-    process.send_signal(signal.SIGSTOP)
-    time.sleep(3)
-    process.send_signal(signal.SIGCONT)
+@pytest.fixture(scope="module")
+def missing(address, streams, schemas, tmp_path_factory):
+    "Commands without a topic and without a broker, which waits ten seconds; a function gives the reason wanted and what each said."
+    wrong = {"topic nothing-here: not on this broker": address, "no answer from the Kafka broker": "127.0.0.1:1"}
+    words = ["stream", "synthetic", "--topic", "nothing-here", "--answers", "out", "--schemas", str(schemas), "--brokers"]
+    logs = {reason: tmp_path_factory.mktemp("missing") / "log" for reason in wrong}
+    numbers = [streams.start(command=[*words, place], log=str(logs[reason])) for reason, place in wrong.items()]
+
+    def ended():
+        assert [streams.wait(number) for number in numbers] == [1, 1]
+        return [(reason, log.read_text()) for reason, log in logs.items()]
+
+    return ended
+
+
+@pytest.mark.usefixtures("missing")  # started early
+@pytest.mark.parametrize(("manner", "with_state"), [("killed", True), ("killed", False), ("silent", True)])
+def test_a_broker_that_is_gone_and_comes_back_loses_nothing(address, streams, schemas, tmp_path, manner, with_state):
+    "The way to the broker is killed, or stopped, while alerts stream, and comes back at the same address."
+    name, seen = f"{manner}-{with_state}", {}
+    way, entrance = started("way", address)
+    produce(address, f"sent-{name}", [(str(k), message(k, 2)) for k in range(1, 200)])
+    (tmp_path / "kafka.txt").write_text("session.timeout.ms=4000\nheartbeat.interval.ms=300\nreconnect.backoff.max.ms=300\n")
+    options = dict(run="synthetic", brokers=entrance, topic=f"sent-{name}", answers=f"found-{name}", schemas=str(schemas), batch=10,
+                   stop_at_end=True, kafka=str(tmp_path / "kafka.txt"), group=name, log=str(tmp_path / "log"))  # fmt: skip
+    number = streams.start(**options, **({"state": str(tmp_path / "state.sqlite")} if with_state else {}))
+    wait_for_answers(address, options["answers"], 20)
+    way.send_signal(signal.SIGKILL if manner == "killed" else signal.SIGSTOP)
+    if manner == "killed":
+        way.wait(WAIT)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", int(entrance.split(":")[1])), 5)
+    time.sleep(0.3)
+    for moment in (0, 2):
+        time.sleep(moment)
+        seen[moment] = len(answers(address, options["answers"]))
+    assert 20 <= seen[0] == seen[2] < 199, "nothing passes"
+    if manner == "killed":
+        way, again = started("way", address, entrance.split(":")[1])
+        assert again == entrance
+    way.send_signal(signal.SIGCONT)
     assert streams.wait(number) == 0, (tmp_path / "log").read_text()
-    assert all(len(found) == 1 for found in answers(address, "found").values()) and len(answers(address, "found")) == 399
-    process.stdin.close()
-    process.wait(WAIT)
+    way.kill()
+    way.wait(WAIT)
+    found = answers(address, options["answers"])
+    assert set(found) == {alert(k, 2)["alertId"] for k in range(1, 200)} and all(len(each) == 1 for each in found.values())
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert len(lines) == 2 and lines[0].startswith("trying again: Kafka: ") or manner == "silent" and len(lines) <= 2, lines
+    assert lines[-1].startswith("199 alerts, ") or not with_state, lines
 
 
-def test_what_is_missing_is_one_line(address, schemas):
-    def command(*options):
-        call = [sys.executable, "-c", "from elasticc_hc.cli import main; main()", "stream", "synthetic", *options]
-        return subprocess.run(call, capture_output=True, text=True, timeout=WAIT)
+def test_what_is_missing_is_one_line(missing):
+    for reason, said in missing():
+        lines = [line for line in said.splitlines() if not line.startswith("trying again: Kafka: ")]
+        assert len(lines) == 1 and reason in lines[0], said
 
-    done = command("--brokers", address, "--topic", "nothing-here", "--answers", "out", "--schemas", str(schemas))
-    assert done.returncode == 1 and "topic nothing-here: not on this broker" in done.stderr and "Traceback" not in done.stderr
-    done = command("--brokers", "127.0.0.1:1", "--topic", "nothing-here", "--answers", "out")
-    assert done.returncode == 1 and "no answer from the Kafka broker" in done.stderr and "Traceback" not in done.stderr
+
+def test_poisoned_messages_from_a_broker_are_refused_by_offset(address, streams, schemas, tmp_path):
+    "One batch of a partition through the command: what cannot be read is refused and kept, what follows is answered."
+    empty, many = made.elasticc_alert(3, 5.0, earlier=2), made.elasticc_alert(4, 9.0)
+    for source in (empty["diaSource"], *empty["prvDiaSources"]):
+        source["psFlux"] = source["psFluxErr"] = float("nan")
+    many["prvDiaForcedSources"] = [made._elasticc_source(4, k * 1e-4) for k in range(100_000)]
+    bad = {1: (bytes(50_000_000), "50,000,000 bytes, more than 16,000,000"),
+           2: (made.encode(SCHEMA, many), "100,000 observations, more than 16,384"),
+           4: (message(5, 2)[:-30], "it cannot be decoded (EOFError"),
+           5: (made.encode(made.RUBIN_SCHEMA, made.rubin_alert(6, 2)), "it cannot be decoded")}  # fmt: skip
+    sent = [bad[k][0] if k in bad else made.encode(SCHEMA, empty) if k == 3 else message(k + 1, 1) for k in range(9)]
+    large = {"message.max.bytes": 10**8, "batch.size": 10**8, "linger.ms": 1000}  # one set of messages: the broker deletes all but the last
+    producer = kafka.Producer({"bootstrap.servers": address} | large | QUIET)
+    for value in sent:
+        producer.produce("poisoned", value, partition=0)
+    assert producer.flush(WAIT) == 0
+    words = ["--topic", "poisoned", "--answers", "healed", "--schemas", schemas, "--dead-letters", tmp_path / "dead.jsonl",
+             "--state", tmp_path / "state.sqlite", "--format", "json", "--stop-at-end"]  # fmt: skip
+    command = ["stream", "synthetic", "--brokers", address, *map(str, words)]
+    assert streams.wait(streams.start(command=command, log=str(tmp_path / "log"))) == 0, (tmp_path / "log").read_text()
+    said, letters = (tmp_path / "log").read_text(), [json.loads(line) for line in open(tmp_path / "dead.jsonl")]
+    assert len(letters) == len(bad) and "9 alerts, " in said and "1 declined, 4 refused" in said, said
+    for place, letter in zip(bad, sorted(letters, key=lambda one: one["message"]), strict=True):
+        data, reason = bad[place]
+        assert letter["message"] == f"poisoned[0] offset {place}" and reason in letter["reason"]
+        assert base64.b64decode(letter["content"]) == data[:DEAD_BYTES]
+    assert len(re.findall(r"^refused: poisoned\[0\] offset \d: ", said, re.MULTILINE)) >= 3
+    found = {json.loads(one.value())["alertId"]: json.loads(one.value()) for one in consume(address, "healed")}
+    assert set(found) == {alert(k + 1, 1)["alertId"] for k in (0, 6, 7, 8)} | {empty["alertId"]}
+    assert found[empty["alertId"]]["outlier"] is None and found[empty["alertId"]]["classifications"][0]["classId"] == 300
 
 
 def test_messages_that_the_broker_has_deleted_are_told(address):
@@ -249,6 +335,11 @@ def server(schemas):
 
 def named(messages: list[bytes]) -> list[tuple[str, bytes]]:
     return [(f"alerts[0] offset {k}", data) for k, data in enumerate(messages)]
+
+
+def rows(found) -> np.ndarray:
+    "Probabilities and p-value of each answer."
+    return np.column_stack([found.probabilities, found.outlier])
 
 
 def poisoned() -> dict[str, bytes | None]:
@@ -285,11 +376,11 @@ def poisoned() -> dict[str, bytes | None]:
 
 def test_poisoned_messages_are_refused_by_name_and_the_others_answered(server):
     good = [message(k, 2) for k in range(10, 14)]
-    alone = server.answer(named(good)).probabilities
+    alone = rows(server.answer(named(good)))
     bad = poisoned()
     mixed = named([good[0], *bad.values(), *good[1:]])
     found = server.answer(mixed)
-    assert np.array_equal(found.probabilities, alone)
+    assert np.array_equal(rows(found), alone)
     assert len(found.refused) == len(bad)
     for (name, _), reason in zip(mixed[1 : 1 + len(bad)], bad, strict=True):
         said = found.refused[name]
@@ -302,7 +393,7 @@ def test_an_alert_with_nan_everywhere_is_declined(server):
         source["psFlux"] = source["psFluxErr"] = float("nan")
     empty["diaObject"] |= {name: float("nan") for name in empty["diaObject"] if name != "diaObjectId"}
     found = server.answer(named([made.encode(SCHEMA, empty), message(8, 1)]))
-    assert found.kinds.tolist() == ["declined", "new"] and not found.refused
+    assert found.kinds.tolist() == ["declined", "new"] and not found.refused and np.isnan(found.outlier).tolist() == [True, False]
 
 
 def test_random_bytes_never_stop_the_stream(server):
@@ -342,12 +433,10 @@ def classifier(found=[]):  # noqa: B006
 
 def all_answers(server: AlertClassifier, sent: list, cuts: list[int]) -> dict[int, bytes]:
     "The answers by alert; one that is answered twice has the same bytes."
-    from elasticc_hc.classification.state_store import REPEATED, Progress
-
     found = {}
     for begin, end in zip(cuts, cuts[1:], strict=False):
         part = server.answer(named([message(*one) for one in sent[begin:end]]))
-        for number, row, kind in zip(part.header["alertId"], part.probabilities, part.kinds, strict=True):
+        for number, row, kind in zip(part.header["alertId"], rows(part), part.kinds, strict=True):
             if kind != REPEATED:
                 assert found.setdefault(number, row.tobytes()) == row.tobytes()
         if server.store is not None:
@@ -360,8 +449,6 @@ def all_answers(server: AlertClassifier, sent: list, cuts: list[int]) -> dict[in
 def test_a_full_disk_stores_nothing_of_the_batch(schemas, tmp_path):
     server = AlertClassifier(classifier(), schemas, tmp_path / "state.sqlite")
     server.store.base.execute("PRAGMA max_page_count = 20").fetchall()
-    from elasticc_hc.classification.state_store import Progress
-
     part = server.answer(named([message(k, 1) for k in range(1, 200)]))
     with pytest.raises(OSError, match="state.sqlite: no room to write it"):
         server.store.commit(part.state, Progress(part.header["alertId"], "alerts", {0: 200}))
@@ -369,7 +456,7 @@ def test_a_full_disk_stores_nothing_of_the_batch(schemas, tmp_path):
     assert not server.store.answered(part.header["alertId"].to_numpy()).any()
     server.store.base.execute("PRAGMA max_page_count = 100000").fetchall()
     again = server.answer(named([message(k, 1) for k in range(1, 200)]))
-    assert np.array_equal(again.probabilities, part.probabilities)
+    assert np.array_equal(rows(again), rows(part))
     server.store.commit(again.state, Progress(again.header["alertId"], "alerts", {0: 200}))
     assert len(server.store) == 199
 
@@ -377,8 +464,6 @@ def test_a_full_disk_stores_nothing_of_the_batch(schemas, tmp_path):
 def test_history_older_than_the_packet_counts(schemas, tmp_path):
     "An alert whose packet has lost its history is answered as one with the whole history."
     server = AlertClassifier(classifier(), schemas, tmp_path / "state.sqlite")
-    from elasticc_hc.classification.state_store import Progress
-
     first = server.answer(named([message(1, 3)]))
     server.store.commit(first.state, Progress(first.header["alertId"], "alerts", {0: 1}))
     short, whole = alert(1, 4), alert(1, 4)
@@ -421,10 +506,10 @@ def test_a_registry_that_does_not_answer_is_asked_again(schemas):
 
 def test_threads_share_a_classifier(server):
     messages = named([message(k, k % 4) for k in range(1, 40)])
-    expected, found = server.answer(messages).probabilities, {}
+    expected, found = rows(server.answer(messages)), {}
 
     def work(which):
-        found[which] = server.answer(messages[which::3]).probabilities
+        found[which] = rows(server.answer(messages[which::3]))
 
     threads = [threading.Thread(target=work, args=[which]) for which in range(3)]
     [thread.start() for thread in threads]
@@ -436,8 +521,63 @@ def test_trees_do_not_depend_on_the_batch(schemas):
     "The packaged hybrid: network and boosted trees."
     hybrid = AlertClassifier("plasticc", schemas)
     messages = named([message(k, k % 4) for k in range(1, 8)])
-    together = hybrid.answer(messages).probabilities
-    assert np.array_equal(np.concatenate([hybrid.answer([one]).probabilities for one in messages]), together)
+    together = rows(hybrid.answer(messages))
+    assert np.array_equal(np.concatenate([rows(hybrid.answer([one])) for one in messages]), together)
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+def test_p_values_are_those_of_predict(schemas, tmp_path, with_state):
+    server = AlertClassifier(classifier(), schemas, tmp_path / "state.sqlite" if with_state else None)
+    messages = named([message(k, k % 4) for k in range(1, 240)])
+    curves, _ = read_messages(StreamReader(server.schemas), messages)
+    found = server.answer(messages)
+    newest = classifier().predict(curves, [1e6])
+    at_detections = classifier().predict_detections(curves).groupby("SNID")["outlier"].last().loc[newest.SNID].to_numpy()
+    assert len(found.outlier) == len(newest) == len(messages) and len(np.unique(found.outlier)) > 100
+    np.testing.assert_allclose(found.outlier, newest.outlier[:, 0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found.outlier, at_detections, rtol=0, atol=1e-5)
+
+
+def test_a_p_value_that_depends_on_its_batch_is_noticed(server):
+    class Dependent(OutlierModel):
+        def score(self, features, detections):
+            return super().score(features, detections) * (1 + 1e-12 * len(features))
+
+    dependent = Dependent(**vars(server.classifier.outliers))
+    with pytest.raises(RuntimeError, match="depends on its batch"):
+        check_blocks(replace(server.classifier, outliers=dependent))
+
+
+def test_without_a_model_of_outliers_there_is_no_p_value_and_the_states_are_the_same(schemas, tmp_path):
+    bare = AlertClassifier(replace(classifier(), outliers=None), schemas, tmp_path / "state.sqlite")
+    first = bare.answer(named([message(1, 1)]))
+    bare.store.commit(first.state, Progress(first.header["alertId"], "alerts", {0: 1}))
+    bare.store.close()
+    assert first.outlier is None
+    server = AlertClassifier(classifier(), schemas, tmp_path / "state.sqlite")
+    found = server.answer(named([message(1, 2)]))
+    server.store.close()
+    assert np.array_equal(found.outlier, AlertClassifier(classifier(), schemas).answer(named([message(1, 2)])).outlier)
+
+
+def test_a_night_that_an_earlier_version_has_begun_is_continued(tmp_path):
+    "Answers without p-values, in the file of the running night and in that of the night, stay."
+    alerts = pd.DataFrame({"alertId": [1, 2, 3], "diaSourceId": [1, 2, 3], "SNID": ["a", "b", "c"], "ALERT_MJD": 60000.6})
+    p, unlike = np.random.default_rng(0).random((3, 2), np.float32), np.array([0.5, 0.25, np.nan], np.float32)
+    before = NightlyAnswers(tmp_path, ["one", "two"])
+    before.add(alerts[:1], p[:1])
+    before.close()
+    base = sqlite3.connect(tmp_path / ".answers.sqlite")
+    base.executescript("""DROP TABLE answers; CREATE TABLE answers (night INTEGER, alert INTEGER, source INTEGER, snid TEXT, mjd REAL,
+        p BLOB, PRIMARY KEY (night, alert)) WITHOUT ROWID;""")
+    base.execute("INSERT INTO answers VALUES (60000, 2, 2, 'b', 60000.6, ?)", [p[1].tobytes()])
+    base.commit()
+    base.close()
+    after = NightlyAnswers(tmp_path, ["one", "two"], with_outlier=True)
+    after.add(alerts[2:], p[2:], unlike[:1])
+    after.close()
+    table = pd.read_parquet(tmp_path / "night_60000.parquet")
+    assert np.array_equal(table["outlier"], [np.nan, np.nan, 0.5], equal_nan=True) and np.array_equal(table[["one", "two"]], p)
 
 
 def test_loading_takes_no_half_second():

@@ -223,6 +223,21 @@ def test_counts(tmp_path):
         read_submission(written("nightly", tmp_path / "n", alerts, p, tree), silent, tree)
 
 
+def test_the_share_of_other_is_spread_over_all_leaves(tmp_path):
+    curves, tree = make_curves(4), TREES["elasticc2"]
+    alerts = alerts_of(curves)
+    p, outlier = random_p(tree, len(alerts)), np.where(np.arange(len(alerts)) % 2, 0.002, 0.3)
+    records = broker_messages(alerts, p, tree, ABOUT, outlier)
+    (tmp_path / "a.avro").write_bytes(b"".join(map(encode_message, records)))
+    (tmp_path / "b.json").write_bytes(b"\n".join(encode_message(record, "json") for record in records))
+    other, leaves = np.where(outlier < 0.01, 0.8, 0.0)[:, None], np.isin(np.arange(len(tree.nodes)), tree.leaf_nodes)
+    evenly = leaves / leaves.sum() @ tree.paths
+    for name in ("a.avro", "b.json"):
+        one = read_submission(tmp_path / name, curves, tree, DAYS)
+        wanted = expected(alerts, p * (1 - other) + evenly * other, 4)
+        assert np.allclose(one.predictions.probabilities, wanted, atol=1e-5, equal_nan=True)
+
+
 def test_other_surveys_need_a_table_of_alerts(tmp_path):
     curves, tree = make_curves(4), TREES["elasticc2"]
     alerts = alerts_of(curves)

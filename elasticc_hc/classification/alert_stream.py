@@ -136,6 +136,7 @@ class Answers:
 
     header: pd.DataFrame  # (n, …) of the alerts that were read
     probabilities: np.ndarray  # (n, n_nodes) float32, NaN if declined or repeated
+    outlier: np.ndarray | None  # (n,) float32, p-value of belonging to a class of the tree, NaN likewise; None: not known
     kinds: np.ndarray  # (n,) new, late, repeated or declined
     refused: Mapping[str, str]  # reason by name of the message
     solar_system: int  # alerts without an object, not answered
@@ -176,13 +177,13 @@ class AlertClassifier:
 
     def _classify(self, reader: StreamReader, curves: LightCurves | None, header: pd.DataFrame) -> Answers:
         state, n_nodes = None, len(self.classifier.taxonomy.nodes)
-        made, kinds = np.zeros((0, n_nodes), np.float32), np.zeros(0, object)
+        made, outlier, kinds = np.zeros((0, n_nodes), np.float32), np.zeros(0, np.float32), np.zeros(0, object)
         if len(header) and self.store is not None:
-            state, made, kinds = answer_with_state(self.classifier, self.store, curves, header)
+            state, made, outlier, kinds = answer_with_state(self.classifier, self.store, curves, header)
         elif len(header):
-            made = newest_probabilities(self.classifier, curves)
+            made, outlier = newest_probabilities(self.classifier, curves)
             kinds = np.where(np.isnan(made[:, 0]), DECLINED, NEW)
-        return Answers(header, made, kinds, reader.refused, reader.solar_system, state)
+        return Answers(header, made, self.classifier.outliers and outlier, kinds, reader.refused, reader.solar_system, state)
 
     def _ask_for_schemas(self, messages: Sequence[tuple[str, bytes]]) -> None:
         "Get the schemas of numbered messages; those that do not exist are reported later, by message."
@@ -262,14 +263,15 @@ def _process(link: KafkaLink, server: AlertClassifier, sinks: Sinks, messages: l
     published = dict(zip(names, (max(message.timestamp()[1], 0) for message in messages), strict=True))
     chosen = answers.kinds != REPEATED
     alerts = answers.header[chosen].assign(published=answers.header["file"][chosen].map(published))
+    made, outlier = answers.probabilities[chosen], None if answers.outlier is None else answers.outlier[chosen]
     if len(alerts):
-        records = broker_messages(alerts, answers.probabilities[chosen], server.classifier.taxonomy, sinks.about)
+        records = broker_messages(alerts, made, server.classifier.taxonomy, sinks.about, outlier)
         link.send(sinks.topic, [(str(record["alertId"]), encode_message(record, sinks.format)) for record in records])
     sinks.dead_letters.add(answers.refused, contents)
     if not link.flush(stopped):
         return None
     if sinks.nightly is not None and len(alerts):
-        sinks.nightly.add(alerts, answers.probabilities[chosen])
+        sinks.nightly.add(alerts, made, outlier)
     offsets = {}
     for message in messages:
         offsets[message.partition()] = message.offset() + 1
@@ -328,7 +330,7 @@ def stream(
         server = AlertClassifier(run, schemas, state)
         if server.store is not None:
             opened.callback(server.store.close)
-        nightly = NightlyAnswers(parquet, server.classifier.taxonomy.nodes) if parquet else None
+        nightly = NightlyAnswers(parquet, server.classifier.taxonomy.nodes, server.classifier.outliers is not None) if parquet else None
         if nightly is not None:
             opened.callback(nightly.close)
         letters = DeadLetters(dead_letters, link)

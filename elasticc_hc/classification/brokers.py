@@ -213,17 +213,29 @@ def broker_messages(
     probabilities: np.ndarray,  # (n, n_nodes), NaN where declined
     taxonomy: Taxonomy,
     about: Mapping[str, str],  # brokerName, brokerVersion, classifierName, classifierParams
+    outlier: np.ndarray | None = None,  # (n,) p-value of belonging to a class of the tree, NaN where declined
+    none_level: float = NONE_LEVEL,  # p-value below which an alert is reported as Other
 ) -> list[dict]:
-    "Records of `BROKER_CLASSIFICATION`, one for each alert."
+    "Records of `BROKER_CLASSIFICATION`, one for each alert; with p-values also `outlier`, which only JSON contains."
     numbers, shares = class_shares(np.nan_to_num(probabilities), taxonomy.leaf_nodes, taxonomy)
+    if outlier is not None:
+        other = other_share(outlier, none_level)[:, None]
+        numbers, shares = np.append(numbers, OTHER_CLASS_ID), np.hstack([shares * (1 - other), other])
     numbers, declined = numbers.tolist(), [{"classId": DECLINED_CLASS_ID, "probability": 1.0}]
     columns = (alerts[name].tolist() for name in ("alertId", "diaSourceId", "published"))
     known = np.isfinite(probabilities[:, 0])
     return [
         {"alertId": alert, "diaSourceId": source, "elasticcPublishTimestamp": published, "brokerIngestTimestamp": None, **about,
-         "classifications": [{"classId": k, "probability": share} for k, share in zip(numbers, row, strict=True)] if answered else declined}
-        for alert, source, published, row, answered in zip(*columns, shares.astype(np.float32).tolist(), known, strict=True)
+         "classifications": [{"classId": k, "probability": share} for k, share in zip(numbers, row, strict=True)] if answered else declined,
+         **more}
+        for alert, source, published, row, answered, more in
+        zip(*columns, shares.astype(np.float32).tolist(), known, _p_fields(outlier, len(alerts)), strict=True)
     ]  # fmt: skip
+
+
+def _p_fields(outlier: np.ndarray | None, n: int) -> list[dict]:
+    "The field `outlier` of each record, null where declined; none without p-values."
+    return [{}] * n if outlier is None else [{"outlier": None if np.isnan(p) else round(float(p), 6)} for p in outlier]
 
 
 def encode_message(

@@ -244,7 +244,7 @@ def update(
     state: State,  # from `new_state`; changed in place
     observations: LightCurves,  # new observations only
     every: bool = False,  # a row for every new observation since the trigger, not only for detections; not under `alerts`
-) -> pd.DataFrame:  # one row per new detection: SNID, MJD, day since trigger, a column per node
+) -> pd.DataFrame:  # one row per new detection: SNID, MJD, day since trigger, outlier if known, a column per node
     "Probabilities at every new detection; ValueError names an object with observations out of order."
     return update_state(self, state, observations, every)
 

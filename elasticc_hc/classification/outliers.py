@@ -25,6 +25,7 @@ from safetensors.numpy import save_file
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
+from .state import STEP_ROWS
 from ..conversion.parquet import atomic_write
 from ..conversion.train_test_split import split_value
 from ..lightcurves.lightcurves import LightCurves
@@ -56,6 +57,15 @@ def calibration_cell(
     return detection_phase(detections, CALIBRATION_EDGES) * (len(DAY_EDGES) + 1) + np.digitize(days, DAY_EDGES)
 
 
+def _blocks(
+    rows: np.ndarray,  # (r, k)
+) -> np.ndarray:  # (b, STEP_ROWS, k) float64
+    "The rows in blocks of one size, the last one filled with zeros: the product of a row with a matrix depends on no other row."
+    found = np.zeros((-(-len(rows) // STEP_ROWS) * STEP_ROWS, rows.shape[1]))
+    found[: len(rows)] = rows
+    return found.reshape(-1, STEP_ROWS, rows.shape[1])
+
+
 @dataclass(frozen=True, eq=False)
 class LeafNormals:
     "Normal distributions of the leaves at each phase, with a common covariance."
@@ -65,12 +75,12 @@ class LeafNormals:
 
     def distance(
         self,
-        components: np.ndarray,  # (r, k)
+        components: np.ndarray,  # (…, r, k)
         phase: int,
-    ) -> np.ndarray:  # (r,)
+    ) -> np.ndarray:  # (…, r)
         "Squared Mahalanobis distance to the nearest leaf."
         z = components @ self.whitening[phase]
-        return ((z - self.means[phase][:, None]) ** 2).sum(axis=-1).min(axis=0)
+        return ((z[..., None, :] - self.means[phase]) ** 2).sum(axis=-1).min(axis=-1)
 
 # %% ../../nbs/09_classification/17_outliers.ipynb #a8efbf82
 @dataclass(frozen=True, eq=False)
@@ -84,18 +94,18 @@ class ArtefactOdds:
 
     def __call__(
         self,
-        features: np.ndarray,  # (r, n_features) centred
-        detections: np.ndarray,  # (r,) so far
-    ) -> np.ndarray:  # (r,)
+        features: np.ndarray,  # (…, r, n_features) centred
+        detections: np.ndarray,  # (…, r) so far
+    ) -> np.ndarray:  # (…, r)
         "High for artefacts."
-        units = features @ self.hidden[:-1] + np.log1p(detections)[:, None] * self.hidden[-1] + self.hidden_bias
+        units = features @ self.hidden[:-1] + np.log1p(detections)[..., None] * self.hidden[-1] + self.hidden_bias
         return np.maximum(units, 0.0) @ self.output + self.output_bias
 
 # %% ../../nbs/09_classification/17_outliers.ipynb #57babecb
 LEAST_P = 1e-4
 P_VALUES = np.concatenate([np.geomspace(LEAST_P, 0.05, 48, endpoint=False), np.linspace(0.05, 1.0, 96)])  # ascending
 DISTANCE_WEIGHT = 0.1  # of the squared distance to the nearest leaf, beside the logarithm of the odds of an artefact
-ROWS_AT_ONCE = 8192  # rows whose distances are in memory at once
+ROWS_AT_ONCE = 1024  # rows in double precision at once, a multiple of `STEP_ROWS`
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,13 +124,14 @@ class OutlierModel:
         features: np.ndarray,  # (r, n_features) that the head reads
         detections: np.ndarray,  # (r,) so far
     ) -> np.ndarray:  # (r,) float64
-        "Logarithm of the odds of an artefact plus the weighted squared distance to the nearest leaf."
+        "Logarithm of the odds of an artefact plus the weighted squared distance to the nearest leaf; a row depends on no other."
         found, phases = np.empty(len(features)), detection_phase(detections)
         for phase in np.unique(phases):
-            for rows in np.array_split(np.flatnonzero(phases == phase), np.sum(phases == phase) // ROWS_AT_ONCE + 1):
-                x = features[rows].astype(np.float64) - self.center
-                distance = self.leaves.distance(x @ self.projection, phase)
-                found[rows] = self.odds(x, detections[rows]) + DISTANCE_WEIGHT * distance
+            here = np.flatnonzero(phases == phase)
+            for rows in np.split(here, range(ROWS_AT_ONCE, len(here), ROWS_AT_ONCE)):
+                x, counts = _blocks(features[rows]) - self.center, _blocks(detections[rows][:, None])[..., 0]
+                score = self.odds(x, counts) + DISTANCE_WEIGHT * self.leaves.distance(x @ self.projection, phase)
+                found[rows] = score.ravel()[: len(rows)]
         return found
 
     def p_values(

@@ -171,23 +171,26 @@ def _tree_features(
 
 # %% ../../nbs/09_classification/04_state.ipynb #cell-017
 def _step_network(
-    network: torch.nn.Module,
+    classifier,  # `HierarchicalClassifier`
     hidden: torch.Tensor,  # (n, *network.state_shape) float32, changed in place
     static: torch.Tensor,  # (n, 2 k)
     series: torch.Tensor,  # (n_obs, n_series)
     offsets: np.ndarray,  # (n + 1,)
-) -> torch.Tensor:  # (n_obs, n_nodes), the logits after every observation
+) -> tuple[torch.Tensor, np.ndarray | None]:  # after every observation: (n_obs, n_nodes) logits; (n_obs, n) what the head reads
     "A step of the network for the first observation of every object, then for the second, and so on."
-    counts = torch.from_numpy(np.diff(offsets))
+    network, outliers, counts = classifier.network.eval(), classifier.outliers, torch.from_numpy(np.diff(offsets))
     order, start = torch.argsort(counts, descending=True, stable=True), torch.from_numpy(offsets[:-1])
     logits = series.new_empty(len(series), network.architecture.n_nodes)
+    encoded = outliers and np.empty((len(series), outliers.center.size), np.float32)
     for step in range(np.diff(offsets).max(initial=0)):
         active = order[counts[order] > step]
         here = start[active] + step
         features, after = network.encode(series[here, None], static[active], network.unpack_state(hidden[active]))
         logits[here] = network.head(features[:, 0])
+        if outliers:
+            encoded[here] = features[:, 0].numpy()
         hidden[active] = network.pack_state(after)
-    return logits
+    return logits, encoded
 
 # %% ../../nbs/09_classification/04_state.ipynb #cell-019
 def _check_times(state: State, curves: LightCurves, rows: np.ndarray) -> None:
@@ -209,6 +212,7 @@ class Advance:
     seen: np.ndarray  # (n_obs,) detections of the object so far
     logits: torch.Tensor  # (n_obs, n_nodes)
     features: np.ndarray | None  # (n_obs, …) features of the trees
+    encoded: np.ndarray | None  # (n_obs, n) what the head reads, for the model of outliers
 
 
 def _detections_so_far(
@@ -226,12 +230,14 @@ def _answer_table(
     new: Advance,
     every: bool,  # all observations since the trigger, not only the detections
 ) -> pd.DataFrame:  # one row per detection or observation
-    "The calibrated probabilities after every detection, or every observation since the trigger."
+    "The calibrated probabilities, and p-values if known, after every detection, or every observation since the trigger."
     hit = np.flatnonzero(new.seen > 0 if every else new.shown.detected)
     phase = torch.from_numpy(new.days[hit]), torch.from_numpy(new.seen[hit])
     trees = None if new.features is None else classifier.trees.log_probabilities(new.features[hit])
     answers = apply_calibration(new.logits[hit], classifier.calibration, *phase, classifier.taxonomy, trees)
     table = pd.DataFrame(node_probabilities(answers, classifier.taxonomy).numpy(), columns=list(classifier.taxonomy.nodes))
+    if classifier.outliers:
+        table.insert(0, "outlier", classifier.outliers.p_values(new.encoded[hit], new.seen[hit], new.days[hit]))
     table.insert(0, "day", new.days[hit])
     table.insert(0, "MJD", new.shown.MJD[hit])
     table.insert(0, "SNID", new.shown.header["SNID"].to_numpy()[new.shown.object_index[hit]])
@@ -275,13 +281,13 @@ def advance_state(
     days = shown.MJD - np.repeat(first, shown.counts)
     hidden = grown.hidden[rows].float()
     static = static_tensor(grown.static[rows], classifier.preprocessing)
-    logits = _step_network(classifier.network.eval(), hidden, static, _series(shown, days, classifier), shown.offsets)
+    logits, encoded = _step_network(classifier, hidden, static, _series(shown, days, classifier), shown.offsets)
 
     features = None if classifier.trees is None else _tree_features(grown, shown, days, rows, classifier.preprocessing.static_columns)
     seen = _detections_so_far(shown, grown.detections[rows])
     _store_rows(grown, rows, told, shown, hidden, first)
     vars(state).update(vars(grown))
-    return Advance(shown, days, seen, logits, features)
+    return Advance(shown, days, seen, logits, features, encoded)
 
 
 def update_state(
@@ -289,7 +295,7 @@ def update_state(
     state: State,  # from `new_state`; changed in place
     observations: LightCurves,  # new observations only; static features are read from the header of objects not seen before
     every: bool = False,  # a row for every new observation since the trigger, not only for detections; not under `alerts`
-) -> pd.DataFrame:  # one row per new detection: SNID, MJD, day since trigger, a column per node
+) -> pd.DataFrame:  # one row per new detection: SNID, MJD, day since trigger, outlier if known, a column per node
     "Probabilities at every new detection; ValueError names an object with observations out of order."
     if every and classifier.preprocessing.keep == "alerts":
         raise ValueError("every=True: a classifier that reads alerts answers at detections only")
@@ -364,8 +370,12 @@ def check_blocks(
         series = draw.standard_normal((n, length, a.n_series), np.float32)
 
         def results(rows, series=series):
-            logits = network.head(network.encode(torch.from_numpy(series[rows]), torch.from_numpy(static[rows]))[0][:, -1])
-            return block_probabilities(classifier, logits, days[rows], seen[rows], None if features is None else features[rows])
+            newest = network.encode(torch.from_numpy(series[rows]), torch.from_numpy(static[rows]))[0][:, -1]
+            trees = None if features is None else features[rows]
+            made = [block_probabilities(classifier, network.head(newest), days[rows], seen[rows], trees)]
+            if outliers := classifier.outliers:
+                made += [outliers.score(newest.numpy(), seen[rows]), outliers.p_values(newest.numpy(), seen[rows], days[rows])]
+            return np.column_stack(made)
 
         whole = results(np.arange(n))
         if not all(np.array_equal(results(rows), whole[rows]) for rows in (np.arange(n)[::-1].copy(), np.array([3]), np.array([9, 2, 30]))):
@@ -377,37 +387,43 @@ BLOCK_LENGTHS = np.array([8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 76
 BLOCK_OBSERVATIONS = 65536  # padded observations in memory at once, at least a block
 
 
-def _newest_logits(
+def _newest_outputs(
     classifier,  # `HierarchicalClassifier` with `FixedBlocks`
     dataset: LightCurveDataset,
-) -> torch.Tensor:  # (n, n_nodes)
-    "The logits after the last observation of each curve."
-    logits, network = torch.empty(len(dataset), len(classifier.taxonomy.nodes)), classifier.network
+) -> tuple[torch.Tensor, np.ndarray | None]:  # (n, n_nodes) logits; (n, k) what the head reads
+    "The outputs of the network after the last observation of each curve."
+    logits, network, outliers = torch.empty(len(dataset), len(classifier.taxonomy.nodes)), classifier.network, classifier.outliers
+    encoded = outliers and np.empty((len(dataset), outliers.center.size), np.float32)
     lengths = torch.from_numpy(BLOCK_LENGTHS[np.searchsorted(BLOCK_LENGTHS, dataset.length.numpy())])
     for length in lengths.unique().tolist():
         for items in torch.nonzero(lengths == length)[:, 0].split(max(BLOCK_ROWS, BLOCK_OBSERVATIONS // length)):
             batch = padded_batch(dataset, items)
             series = torch.nn.functional.pad(batch.series, (0, 0, 0, length - batch.series.shape[1]))
             features, _ = network.encode(series, batch.static)
-            logits[items] = network.head(features[torch.arange(len(items)), batch.length - 1])
-    return logits
+            newest = features[torch.arange(len(items)), batch.length - 1]
+            logits[items] = network.head(newest)
+            if outliers:
+                encoded[items] = newest.numpy()
+    return logits, encoded
 
 
 @torch.no_grad()
 def newest_probabilities(
     classifier,  # `HierarchicalClassifier` with `FixedBlocks`
     curves: LightCurves,  # raw, of at most `BLOCK_LENGTHS[-1]` observations each
-) -> np.ndarray:  # (n, n_nodes) float32, NaN without a detection
-    "Probabilities after the last observation of each curve at which they may be read, independent of the other curves."
+) -> tuple[np.ndarray, np.ndarray]:  # (n, n_nodes) float32, NaN without a detection; (n,) p-values, NaN also without a model of them
+    "Probabilities and p-values after the last observation of each curve at which they may be read, independent of the other curves."
     leave_parent_threads()
     dataset = LightCurveDataset(curves, classifier.preprocessing)
-    made = np.full((len(curves), len(classifier.taxonomy.nodes)), np.nan, np.float32)
+    made, outlier = np.full((len(curves), len(classifier.taxonomy.nodes)), np.nan, np.float32), np.full(len(curves), np.nan, np.float32)
     if not len(dataset):
-        return made
+        return made, outlier
     last, kept = (dataset.start + dataset.length - 1).numpy(), dataset.curves
     features = None if classifier.trees is None else feature_table(dataset, last)
     seen = np.add.reduceat(kept.detected, kept.offsets[:-1], dtype=np.int64)
-    found = block_probabilities(classifier, _newest_logits(classifier, dataset), kept.days[last], seen, features)
-    made[pd.Index(curves.header["SNID"]).get_indexer(kept.header["SNID"])] = found
-    return made
+    rows, (logits, encoded) = pd.Index(curves.header["SNID"]).get_indexer(kept.header["SNID"]), _newest_outputs(classifier, dataset)
+    made[rows] = block_probabilities(classifier, logits, kept.days[last], seen, features)
+    if classifier.outliers:
+        outlier[rows] = classifier.outliers.p_values(encoded, seen, kept.days[last])
+    return made, outlier
 

@@ -192,15 +192,17 @@ def _new_part(curves: LightCurves, names: pd.Series, last: np.ndarray, until: np
                        part.FLUXCAL, part.FLUXCALERR)  # fmt: skip
 
 
-def _at_detection(classifier, state: State, part: LightCurves) -> np.ndarray:  # (n, n_nodes), NaN without a new detection
-    "Probabilities at the last detection of each object; the state is changed."
-    made = np.full((len(part), len(classifier.taxonomy.nodes)), np.nan, np.float32)
+def _at_detection(classifier, state: State, part: LightCurves) -> tuple[np.ndarray, np.ndarray]:  # (n, n_nodes), (n,)
+    "Probabilities and p-values at the last detection of each object, NaN without a new one; the state is changed."
+    made, outlier = np.full((len(part), len(classifier.taxonomy.nodes)), np.nan, np.float32), np.full(len(part), np.nan, np.float32)
     new = advance_state(classifier, state, part)
     hit = new.shown.last_detection
     rows, hit = hit >= 0, hit[hit >= 0]
     features = None if new.features is None else new.features[hit]
     made[rows] = block_probabilities(classifier, new.logits[hit], new.days[hit], new.seen[hit], features)
-    return made
+    if classifier.outliers:
+        outlier[rows] = classifier.outliers.p_values(new.encoded[hit], new.seen[hit], new.days[hit])
+    return made, outlier
 
 # %% ../../nbs/09_classification/10_state_store.ipynb #b9a7db23
 NEW, LATE, REPEATED, DECLINED = "new", "late", "repeated", "declined"
@@ -211,9 +213,9 @@ def answer_with_state(
     store: StateStore,  # not changed; `commit` stores the result
     curves: LightCurves,  # (n,) a light curve for each alert
     header: pd.DataFrame,  # (n, …) SNID of the object, alertId, ALERT_MJD
-) -> tuple[State, np.ndarray, np.ndarray]:  # states after; (n, n_nodes), NaN if repeated or declined; (n,) what each alert was
+) -> tuple[State, np.ndarray, np.ndarray, np.ndarray]:  # states after; (n, n_nodes) and (n,) p-values, NaN if repeated or declined; kinds
     "Read each alert in its turn."
-    made = np.full((len(header), len(classifier.taxonomy.nodes)), np.nan, np.float32)
+    made, outlier = np.full((len(header), len(classifier.taxonomy.nodes)), np.nan, np.float32), np.full(len(header), np.nan, np.float32)
     kinds = np.full(len(header), NEW, object)
     kinds[header["alertId"].duplicated().to_numpy() | store.answered(header["alertId"].to_numpy())] = REPEATED
     state = store.load(header["SNID"].unique())
@@ -224,36 +226,46 @@ def answer_with_state(
         last = np.append(state.last, -np.inf)[state.SNID.get_indexer(names.astype("string[pyarrow]"))]
         late = until <= last
         kinds[rows[late]] = LATE
-        made[rows[~late]] = _at_detection(classifier, state, _new_part(curves[rows], names, last, until)[~late])
+        made[rows[~late]], outlier[rows[~late]] = _at_detection(classifier, state, _new_part(curves[rows], names, last, until)[~late])
     alone = np.flatnonzero(np.isnan(made[:, 0]) & (kinds != REPEATED))
     if len(alone):
-        made[alone] = newest_probabilities(classifier, curves[alone])
+        made[alone], outlier[alone] = newest_probabilities(classifier, curves[alone])
     kinds[np.isnan(made[:, 0]) & (kinds != REPEATED)] = DECLINED
-    return state, made, kinds
+    return state, made, outlier, kinds
 
 # %% ../../nbs/09_classification/10_state_store.ipynb #64fe78cd
 NIGHT_TABLE = """CREATE TABLE IF NOT EXISTS answers (night INTEGER, alert INTEGER, source INTEGER, snid TEXT, mjd REAL, p BLOB,
-PRIMARY KEY (night, alert)) WITHOUT ROWID;"""
+outlier REAL, PRIMARY KEY (night, alert)) WITHOUT ROWID;"""
 
 
 class NightlyAnswers:
     "One Parquet file of answers for each night, and an SQLite file for the running one."
 
-    def __init__(self, folder: str | Path, nodes: Iterable[str]):
-        self.folder, self.nodes = Path(folder), tuple(nodes)
+    def __init__(
+        self,
+        folder: str | Path,
+        nodes: Iterable[str],  # names of the columns of probabilities
+        with_outlier: bool = False,  # also a column `outlier`, the p-value of belonging to a class of the tree
+    ):
+        self.folder, self.nodes, self.with_outlier = Path(folder), tuple(nodes), with_outlier
         with disk_full_message(folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / ".answers.sqlite"
         self.base = open_sqlite(self.path, NIGHT_TABLE)
+        with sqlite_errors(self.path):
+            if "outlier" not in [row[1] for row in self.base.execute("PRAGMA table_info(answers)")]:  # begun by an earlier version
+                self.base.execute("ALTER TABLE answers ADD COLUMN outlier REAL")
 
-    def add(self, header: pd.DataFrame, probabilities: np.ndarray) -> None:
+    def add(self, header: pd.DataFrame, probabilities: np.ndarray, outlier: np.ndarray | None = None) -> None:
         "Keep answers (n, n_nodes) to alerts with SNID, alertId, diaSourceId and ALERT_MJD, then write the nights before the newest."
         mjd = header["ALERT_MJD"].fillna(0.5).to_numpy(np.float64)
+        outlier = np.full(len(header), np.nan) if outlier is None else outlier
         columns = [np.floor(mjd - 0.5).astype(int), *(header[name] for name in ("alertId", "diaSourceId", "SNID")), mjd]
-        rows = zip(*(column.tolist() for column in columns), [row.astype("<f4").tobytes() for row in probabilities], strict=True)
+        blobs = [row.astype("<f4").tobytes() for row in probabilities]
+        rows = zip(*(column.tolist() for column in columns), blobs, outlier.tolist(), strict=True)
         with sqlite_errors(self.path), self.base:
             self.base.execute("BEGIN IMMEDIATE")
-            self.base.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)", rows)
+            self.base.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         self.write(all_nights=False)
 
     def write(self, all_nights: bool = True) -> list[Path]:
@@ -265,13 +277,16 @@ class NightlyAnswers:
     def _write_night(self, night: int) -> Path:
         path = self.folder / f"night_{night}.parquet"
         with sqlite_errors(self.path):
-            rows = self.base.execute("SELECT alert, source, snid, mjd, p FROM answers WHERE night = ?", [night]).fetchall()
-        alert, source, snid, mjd, p = zip(*rows, strict=True)
+            rows = self.base.execute("SELECT alert, source, snid, mjd, p, outlier FROM answers WHERE night = ?", [night]).fetchall()
+        alert, source, snid, mjd, p, outlier = zip(*rows, strict=True)
         p = np.frombuffer(b"".join(p), "<f4").reshape(len(rows), -1)
-        table = pa.table({"alertId": alert, "diaSourceId": source, "SNID": snid, "MJD": mjd} | dict(zip(self.nodes, p.T, strict=True)))
+        columns = {"alertId": alert, "diaSourceId": source, "SNID": snid, "MJD": mjd}
+        columns |= {"outlier": pa.array(outlier, pa.float32())} if self.with_outlier else {}
+        table = pa.table(columns | dict(zip(self.nodes, p.T, strict=True)))
         if path.exists():
             earlier = pq.read_table(path)
-            table = pa.concat_tables([earlier.filter(~np.isin(earlier["alertId"].to_numpy(), alert)), table])
+            earlier = earlier.filter(~np.isin(earlier["alertId"].to_numpy(), alert))
+            table = pa.concat_tables([table, earlier], promote_options="default")
         with atomic_write(path) as partial:
             pq.write_table(table.sort_by("alertId"), partial, compression="zstd")
         with sqlite_errors(self.path):
