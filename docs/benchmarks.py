@@ -10,7 +10,8 @@ RESULTS = Path(__file__).resolve().parent.parent / "bench/results"
 LONGEST = 40  # rows of a table
 SETS = {"quality_plasticc": "PLAsTiCC training set", "quality_synthetic": "Simulated, 1,500 objects of each model"}
 MODELS = {
-    "hybrid, 3 members": ("#0072B2", "hybrid, 3 networks"), "default": ("#009E73", "default"),
+    "hybrid, 3 members": ("#0072B2", "hybrid, 3 networks"), "hybrid": ("#56B4E9", "hybrid"),
+    "hybrid, network alone": ("#E69F00", "hybrid, its network alone"), "default": ("#009E73", "default"),
     "boosting": ("#D55E00", "boosted trees, fitted for each day"), "SuperNNova": ("#CC79A7", "SuperNNova, spectroscopic redshift"),
     "oracle": ("#7F7F7F", "ORACLE's recipe"),
 }  # fmt: skip
@@ -58,7 +59,8 @@ def quality_figure():
         plot_by_day(ax, comparison_rows(name), "f1")
         ax.set_title(title, fontsize=10)
     axes[0].set_ylabel("leaf macro F1, test side")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    lines = {line.get_label(): line for ax in axes for line in ax.get_lines()}
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
 

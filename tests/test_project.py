@@ -12,9 +12,11 @@ import tomllib
 import zipfile
 from configparser import ConfigParser
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
 from pathlib import Path
 
 import pytest
+from fastcore.basics import chunked
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -112,10 +114,17 @@ def test_changed_outputs_are_found(tmp_path):
     assert not same_text("F1 0.612", "F1 0.66") and not same_text("SNIa 0.61", "SNII 0.61") and not same_text("12 objects", "")
 
 
-@pytest.mark.parametrize("notebook", [path for path in NOTEBOOKS if path not in SHOWN], ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_notebook_runs(notebook):
-    written = run(BIN / "nbdev_test", "--path", notebook, "--do_print", cwd=ROOT, **OFFLINE)
-    assert f"Completed {notebook}" in written and "Success" in written, written
+TOGETHER = 4  # notebooks of a chapter that one process runs, so that it imports PyTorch once
+CHAPTERS = groupby((path for path in NOTEBOOKS if path not in SHOWN), key=lambda path: path.parent)
+GROUPS = [part for _, paths in CHAPTERS for part in chunked(paths, TOGETHER)]
+
+
+@pytest.mark.parametrize("notebooks", GROUPS, ids=lambda part: f"{part[0].parent.name}/{part[0].stem}…{part[-1].stem}")
+def test_notebooks_run(notebooks):
+    names = "|".join(re.escape(path.name) for path in notebooks)
+    words = ("--path", notebooks[0].parent, "--file_re", f"^({names})$", "--do_print", "--n_workers", "0")
+    written = run(BIN / "nbdev_test", *words, cwd=ROOT, **OFFLINE)
+    assert "Success" in written and all(f"Completed {path}" in written for path in notebooks), written
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=IDS)
