@@ -21,6 +21,11 @@ def is_controller(config):
     return not hasattr(config, "workerinput") and not config.option.collectonly
 
 
+def pytest_collection_modifyitems(items):
+    """Notebooks first: the longest tests do not end up alone in one of two processes."""
+    items.sort(key=lambda item: not item.name.startswith(("test_notebooks_run", "test_notebook_runs")))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session, exitstatus):
     """A run in which nothing passed and nothing failed is no success."""
