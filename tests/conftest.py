@@ -22,8 +22,9 @@ def is_controller(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Notebooks first: the longest tests do not end up alone in one of two processes."""
-    items.sort(key=lambda item: not item.name.startswith(("test_notebooks_run", "test_notebook_runs")))
+    """Long tests first: a process takes over the last tests of the other one, and none of those shares a site or a browser."""
+    shared, notebooks = ("test_documentation", "test_browser"), ("test_notebooks_run", "test_notebook_runs")
+    items.sort(key=lambda item: 0 if item.path.stem in shared else 1 if item.name.startswith(notebooks) else 2)
 
 
 @pytest.hookimpl(trylast=True)
