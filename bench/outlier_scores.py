@@ -34,7 +34,7 @@ class Candidate(OutlierModel):
     rule: Callable = None  # (rows of features and logits, detections) to scores
 
     def score(self, features: np.ndarray, detections: np.ndarray) -> np.ndarray:
-        "What the rule says."
+        "The value of the rule."
         return self.rule(features, detections)
 
 

@@ -10,11 +10,11 @@
 `fit` writes outliers.safetensors beside the weights of the package; repeat it after the weights have changed. The others replace their
 rows of bench/results/outliers.jsonl. `artefacts`: false alarms at 1 per cent and the area under the ROC curve for artefacts of another
 seed, by day. `leave-out`: the area for each leaf in turn, left out of the training of a small network (330 objects per leaf, 7 epochs),
-beside 1 − largest leaf probability. `candidates` compares scores without test objects, among objects held
-out: for artefacts of a third seed, for each kind of them left out of the fit, and for the left-out leaves. `--second` is a checkpoint of
-the same architecture trained from another seed, for the disagreement of two members; a second small network is then trained for five of
-the leaves. `--real` adds known objects of
-a real survey to judge with. `sets` compares conformal sets with one threshold and with one for each class: the coverage of every class on
+beside 1 − largest leaf probability. `candidates` compares scores without test objects, among objects held out: for artefacts of a third
+seed, for each kind of them left out of the fit, and for the left-out leaves. `--second` is a checkpoint of the same architecture trained
+from another seed, for the disagreement of two members; a second small network is then trained for five of the leaves. `--real` adds
+objects of a real survey, among which the same artefacts are to be found.
+`sets` compares conformal sets with one threshold and with one for each class: the coverage of every class on
 test objects, and that of all objects with equal numbers of all classes and with those of the prior `elasticc2`.
 """
 
