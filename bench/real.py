@@ -56,7 +56,7 @@ CANDIDATES = 5  # simulated objects per real one, if alerts are drawn
 def simulated_twin(real: LightCurves, alerts: bool, seed: int) -> LightCurves:
     "New objects of the same models, in the same numbers, under the same selection."
     names = real.header["ELASTICC_class"].str.replace("SNIa-SALT2", "SNIa-SALT3").value_counts()
-    tables, sky, first = [], survey_sky("wfd", seed), 0
+    tables, sky, first = [], survey_sky("elasticc1" if alerts else "wfd", seed), 0
     for name, n in names.items():
         for chunk in simulate_chunks(MODELS[name], sky, n * (CANDIDATES if alerts else 1), seed):
             tables.append(chunk_table(MODELS[name], chunk, first))

@@ -183,7 +183,7 @@ def artefact_chunk(
     obj, visit = visits_of(found, sky, model.days)
     library, band = sky.pointings, sky.pointings.band[visit]
     flux = _artefact_flux(rng, kind, found, Visits(obj, library.mjd[visit], band, fluxcal(library.m5[visit]), len(found)))
-    measured = measure_flux(rng, flux, light[obj, band], library.m5[visit], band)
+    measured = measure_flux(rng, flux, light[obj, band], library.m5[visit], band, library.elasticc1[found.pointing][obj])
     observed = triggered_visits(Observed(obj, visit, flux, *measured), sky, len(found))
     chosen, first = np.unique(observed.obj, return_index=True)
     counts = np.diff(np.append(first, len(observed.obj)))
@@ -198,7 +198,7 @@ SNIDS_PER_PART = 1_000_000
 def simulate_artefacts(
     per_kind: int,  # objects of each kind, half of them with a galaxy nearby
     seed: int = 0,
-    survey: str = "wfd",  # wfd, ddf, both or mixed
+    survey: str = "wfd",  # wfd, elasticc1, ddf, both or mixed
     kinds: Sequence[str] = ARTEFACT_KINDS,
 ) -> LightCurves:  # with the kind as `ELASTICC_class`
     "Light curves of artefacts; ValueError for an unknown kind or survey, or fewer than one object."

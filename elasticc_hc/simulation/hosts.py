@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['PROFILES', 'MASS_REDSHIFT', 'MASS_GROWTH', 'MASS_TO_LIGHT', 'SUN_R', 'NUV_OF_UNIT_RATE', 'QUIET_DEX', 'QUIET_SPREAD',
-           'METALS_OF_MASS', 'UNTILTED_MASS', 'UNLIKE', 'UNRELATED_SHARE', 'UNRELATED_REDSHIFT', 'APERTURE',
-           'COADD_DEPTH', 'NO_DETECTION', 'NEIGHBOURS', 'ESTIMATE_ERRORS', 'SPECTRA_OF_SHALLOW_FIELDS', 'TRUTH_COLUMNS',
-           'LIGHT_KM_S', 'PECULIAR_KM_S', 'SOLAR_MOTION', 'MOST_ERROR', 'SECOND_HOST', 'MEDIAN_DEPTH', 'PSF_SIGMA',
-           'SKY_NOISE', 'IMAGE_ZERO_POINT', 'HostProfile', 'Hosts', 'star_formation', 'galaxy_magnitudes',
-           'catalogued_redshifts', 'draw_hosts', 'directional_radius', 'surface_brightness', 'magnitude_errors',
-           'photometric_redshifts', 'redshift_quantiles', 'redshift_width', 'has_spectrum', 'model_columns',
-           'solar_velocity', 'measured_redshifts', 'to_heliocentric', 'host_columns', 'host_header_columns',
-           'header_columns', 'detection_times', 'photometry']
+           'METALS_OF_MASS', 'UNTILTED_MASS', 'UNLIKE', 'QUIET_OF_MASS', 'UNRELATED_SHARE', 'UNRELATED_REDSHIFT',
+           'APERTURE', 'COADD_DEPTH', 'NO_DETECTION', 'NEIGHBOURS', 'ESTIMATE_ERRORS', 'WRONG_SHARE',
+           'SPECTRA_OF_SHALLOW_FIELDS', 'TRUTH_COLUMNS', 'LIGHT_KM_S', 'PECULIAR_KM_S', 'SOLAR_MOTION', 'MOST_ERROR',
+           'SECOND_HOST', 'MEDIAN_DEPTH', 'PSF_SIGMA', 'SKY_NOISE', 'IMAGE_ZERO_POINT', 'HostProfile', 'Hosts',
+           'star_formation', 'galaxy_magnitudes', 'catalogued_redshifts', 'draw_hosts', 'directional_radius',
+           'surface_brightness', 'square_radius', 'magnitude_errors', 'photometric_redshifts', 'redshift_quantiles',
+           'redshift_width', 'has_spectrum', 'model_columns', 'solar_velocity', 'measured_redshifts', 'to_heliocentric',
+           'host_columns', 'host_header_columns', 'header_columns', 'detection_times', 'photometry']
 
 # %% ../../nbs/07_simulation/10_hosts.ipynb #cell-003
 from dataclasses import dataclass
@@ -112,6 +112,7 @@ UNLIKE = 0.025  # mag, scatter in each passband not described by two spectra
 
 
 # %% ../../nbs/07_simulation/10_hosts.ipynb #cell-009
+QUIET_OF_MASS = 0.8  # dex of the quiet fraction per dex of mass: massive galaxies are red
 UNRELATED_SHARE = 0.042, 0.6  # fraction at redshift 1 with an unrelated catalogued host, as 1/z; maximum
 UNRELATED_REDSHIFT = 0.84, 0.5  # of these galaxies: median, scatter in ln
 
@@ -138,14 +139,14 @@ def draw_hosts(
     n, own = len(z), catalogued_redshifts(rng, z, profile.unrelated)
     mean = profile.mass + MASS_GROWTH * np.log10(own / MASS_REDSHIFT)
     log_mass = np.clip(rng.normal(mean, profile.spread), 6.0, 12.2)
-    quiet = rng.uniform(size=n) < profile.quiet
+    quiet = rng.uniform(size=n) < profile.quiet * 0.45 * 10 ** (QUIET_OF_MASS * (log_mass - mean))
     magnitudes = galaxy_magnitudes(rng, own, log_mass, quiet) + MILKY_WAY * mwebv[:, None]
     kiloparsec = 3.2 * 10 ** (0.24 * (log_mass - 10)) * np.where(quiet, 0.75, 1) * 10 ** rng.normal(0, 0.15, n)
     scale = 10 ** (distance_modulus(own) / 5 - 2) / (1 + own) ** 2 / 206_265  # kpc per arcsec
     radius = np.maximum(kiloparsec / scale, 0.08)
-    ellipticity = np.clip(rng.beta(1.1, 2.4, n), 0.005, 0.95)
+    ellipticity = np.clip(rng.beta(1.0, 2.05, n), 0.02, 0.97)
     angle = rng.uniform(0, 2 * np.pi, n)
-    steps = rng.gamma(1.6, 0.62, n) * profile.offset / 0.6
+    steps = rng.gamma(1.15, 1.0, n) * profile.offset / 0.6
     squash = np.hypot(np.cos(angle), (1 - ellipticity) * np.sin(angle))
     visible = (rng.uniform(size=n) >= profile.missing) & (magnitudes[:, 3] < 26.5)
     return Hosts(own, z, log_mass, magnitudes, radius, ellipticity, radius * steps * squash, angle, visible)
@@ -167,6 +168,11 @@ def surface_brightness(
     disc = 1.678**2 / (2 * np.pi * hosts.radius**2 * (1 - hosts.ellipticity))
     profile = disc * np.exp(-1.678 * directional_radius(hosts))
     return fluxcal(hosts.magnitudes) * np.where(hosts.visible, np.minimum(profile, 0.6), 0)[:, None]
+
+
+def square_radius(rng: np.random.Generator, hosts: Hosts) -> np.ndarray:  # (n,) square pixels
+    "SQRADIUS, the second moments of the image: larger for elongated galaxies."
+    return 21 * hosts.radius**1.3 * np.exp(1.4 * (hosts.ellipticity - 0.3) + rng.normal(0, 0.46, len(hosts.radius)))
 
 
 APERTURE = 1.8  # square arcsec under a point source in 0.8 arcsec seeing
@@ -197,15 +203,20 @@ ESTIMATE_ERRORS = np.array([  # true redshift; median error; distance of the qua
 ]).T  # fmt: skip
 
 
+WRONG_SHARE = 0.012  # fraction of estimates that have nothing to do with the redshift at r = 23 mag; doubles with each magnitude
+
+
 def photometric_redshifts(
     rng: np.random.Generator,
     z: np.ndarray,  # (n,) true redshift of the galaxy
+    r: np.ndarray,  # (n,) its magnitude in r
 ) -> tuple[np.ndarray, np.ndarray]:  # (n,) redshift; (n, 11) quantiles 0, 10, ..., 100 %
     "Photometric redshifts with quantiles."
     n, normal = len(z), rng.standard_normal(len(z))
     shift, below, above = (np.interp(z, ESTIMATE_ERRORS[0], row) for row in ESTIMATE_ERRORS[1:])
     guess = np.hypot(np.maximum(z + shift + normal * np.where(normal < 0, below, above), 0), 0.02)
-    guess = np.where(rng.uniform(size=n) < 0.012, rng.uniform(1.5, 3, n), guess)
+    wrong = rng.uniform(size=n) < np.minimum(WRONG_SHARE * 2.0 ** (r - 23), 0.5)
+    guess = np.where(wrong, rng.uniform(1.2, 3, n), guess)
     quantiles = redshift_quantiles(rng, guess)
     return quantiles[:, 5], quantiles
 
@@ -299,7 +310,7 @@ def host_columns(
     share = np.maximum(1 + errors / 1.086 * rng.standard_normal((n, 6)), 0.02)
     seen = hosts.magnitudes - 2.5 * np.log10(share)
     errors = np.where(errors / share > MOST_ERROR, NO_DETECTION, errors / share)
-    photo, quantiles = photometric_redshifts(rng, hosts.z)
+    photo, quantiles = photometric_redshifts(rng, hosts.z, hosts.magnitudes[:, 2])
     spectrum = has_spectrum(rng, hosts.event_z)
     dlr = directional_radius(hosts)
     away = rng.uniform(0, 2 * np.pi, n)
@@ -311,7 +322,7 @@ def host_columns(
         "RA": ra + hosts.separation * np.cos(away) / 3600 / np.cos(np.radians(dec)),
         "DEC": dec + hosts.separation * np.sin(away) / 3600, "SNSEP": hosts.separation, "DDLR": dlr,
         "LOGMASS": hosts.log_mass + rng.normal(0, 0.1, n), "ELLIPTICITY": hosts.ellipticity,
-        "OBJID2": np.full(n, -9), "SQRADIUS": 17 * hosts.radius**1.2 * 10 ** rng.normal(0, 0.2, n), "OBJID_UNIQUE": np.full(n, -9),
+        "OBJID2": np.full(n, -9), "SQRADIUS": square_radius(rng, hosts), "OBJID_UNIQUE": np.full(n, -9),
         **{f"ZPHOT_Q{q:03d}": quantiles[:, i] for i, q in enumerate(QUANTILES)},
         **{f"MAG_{band}": seen[:, i] for i, band in enumerate(BAND_NAMES)},
         **{f"MAGERR_{band}": errors[:, i] for i, band in enumerate(BAND_NAMES)},

@@ -254,7 +254,7 @@ def visit_key(
 
 @cache
 def survey_sky(
-    survey: str = "wfd",  # wfd, ddf, both or mixed
+    survey: str = "wfd",  # wfd, elasticc1, ddf, both or mixed
     seed: int = 0,
 ) -> Sky:
     "The sky of a survey; mean extinction as in Schlafly & Finkbeiner's map: 0.02 mag at the pole."

@@ -95,7 +95,8 @@ def observe(
     if model.recipe is nuclei:
         days = mjd - found.reference[obj]
     flux = found.source.flux(obj, band, days) * found.dimming[obj, band]
-    return Observed(obj, visit, flux, *measure_flux(rng, flux, background[obj, band], library.m5[visit], band))
+    elasticc1 = library.elasticc1[found.pointing][obj]
+    return Observed(obj, visit, flux, *measure_flux(rng, flux, background[obj, band], library.m5[visit], band, elasticc1))
 
 # %% ../../nbs/07_simulation/11_simulator.ipynb #cell-007
 MIN_VISITS = 10  # unsaturated, in grizY
@@ -249,7 +250,7 @@ def simulate(
     per_model: int,  # objects per model; the mean if balance is not equal
     models=None,  # names; all 32 by default
     seed: int = 0,
-    survey: str = "wfd",  # wfd, ddf, both or mixed
+    survey: str = "wfd",  # wfd, elasticc1, ddf, both or mixed
     agn: str = "mixed",  # AGN bands vary independently (elasticc2), together (physical), or half of the objects each (mixed)
     balance: str = "equal",  # equal numbers per model (equal) or leaf (leaf), or as in the real set (natural)
     jobs: int = 1,  # models in parallel

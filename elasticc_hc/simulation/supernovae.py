@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['COLOUR_RANGE', 'PEAK_MAGNITUDE', 'COLOUR_SCATTER', 'LATE_DECLINE', 'IA_TRACK', 'BG_TRACK', 'IBC_TRACK', 'IAX_TRACK',
-           'IAX_LINES', 'STRIPPED_LINES', 'II_TRACK', 'II_LINES', 'LINEAR_SHARE', 'SMOOTH_TRACK', 'SMOOTH_LINES',
-           'SMOOTH_DEPTHS', 'salt_tables', 'colour_law', 'SaltSurface', 'type_ia', 'type_91bg', 'nickel_light',
-           'line_depths', 'stripped_envelope', 'type_ib', 'type_ic', 'type_ib_templates', 'type_ic_templates',
-           'type_ic_bl', 'type_iax', 'plateau_light_curve', 'hydrogen_rich', 'plateau_shapes', 'plateau_templates',
-           'smooth_shapes', 'type_ii_smooth', 'type_ii_templates', 'type_ii_vincenzi', 'type_iin', 'type_iin_vincenzi',
-           'type_iib']
+           'IAX_LINES', 'STRIPPED_LINES', 'STRIPPED_OPACITY', 'II_TRACK', 'II_LINES', 'LINEAR_SHARE', 'SMOOTH_TRACK',
+           'SMOOTH_LINES', 'SMOOTH_DEPTHS', 'FLATTER', 'salt_tables', 'colour_law', 'SaltSurface', 'type_ia',
+           'type_91bg', 'nickel_light', 'line_depths', 'stripped_envelope', 'type_ib', 'type_ic', 'type_ib_templates',
+           'type_ic_templates', 'type_ic_bl', 'type_iax', 'plateau_light_curve', 'hydrogen_rich', 'plateau_shapes',
+           'plateau_templates', 'smooth_shapes', 'type_ii_smooth', 'type_ii_templates', 'type_ii_vincenzi', 'type_iin',
+           'type_iin_vincenzi', 'type_iib']
 
 # %% ../../nbs/07_simulation/05_supernovae.ipynb #cell-003
 from dataclasses import dataclass, replace
@@ -171,10 +171,13 @@ IAX_LINES = (3700.0, 380.0), (7250.0, 300.0), (8700.0, 500.0)  # iron blanketing
 STRIPPED_LINES = (8550.0, 260.0), (4900.0, 170.0), (3900.0, 120.0), (5850.0, 110.0), (7300.0, 150.0)
 
 
+STRIPPED_OPACITY = 0.045  # cm2/g; 0.07 (Taddia et al. 2018) is slower than types Ib and IIb of ELAsTiCC
+
+
 def nickel_light(
     mass: np.ndarray,  # (n,) ejecta, solar masses
     velocity: np.ndarray,  # (n,) km/s
-    opacity=0.07,  # cm2/g (Taddia et al. 2018)
+    opacity: float,  # cm2/g
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # scale (n,); days and luminosity per solar mass of nickel (n, STEPS)
     "Light curve of a nickel-powered explosion."
     tau = diffusion_days(mass, velocity, opacity)
@@ -205,14 +208,15 @@ def stripped_envelope(
     warmth: float = 0.0,  # added to ln temperature
     scatter: float = 0.20,  # of ln temperature, between objects
     early: tuple = (-0.05, -0.20, -0.35, -0.08, 0.0),  # depths of `STRIPPED_LINES` at maximum
-    late: tuple = (0.40, -0.25, -0.30, -0.10, 0.10),  # depths 40 d later
+    late: tuple = (0.15, -0.25, -0.30, -0.10, 0.10),  # depths 40 d later
     kind: str = "stripped",  # of the blackbody
+    opacity: float = STRIPPED_OPACITY,  # cm2/g
 ) -> Photosphere:
     "Nickel-powered supernovae with a measured temperature sequence."
     n = len(magnitude)
-    scale, days, light = nickel_light(mass, velocity)
+    scale, days, light = nickel_light(mass, velocity, opacity)
     phase = days - days[np.arange(n), light.argmax(1)][:, None]
-    stretch = np.clip(diffusion_days(mass, velocity, 0.07) / 13.0, 0.5, 2.5)
+    stretch = np.clip(diffusion_days(mass, velocity, opacity) / 13.0, 0.5, 2.5)
     ln_t = temperature_track(phase, temperatures, warmth + rng.normal(0, scatter, n), stretch)
     depth = line_depths(rng, phase / stretch[:, None], early, late, 0.06)
     sphere = Photosphere(ln_t, blackbody_radius(light, ln_t), np.zeros(n), scale, kind, STRIPPED_LINES, depth)
@@ -263,8 +267,8 @@ def type_iax(rng: np.random.Generator, n: int) -> Photosphere:
     return scaled_to_magnitude(photosphere_of_magnitudes(mag, ln_t, scale, "iron", lines=IAX_LINES, depth=depth), magnitude)
 
 # %% ../../nbs/07_simulation/05_supernovae.ipynb #cell-010x
-II_TRACK = {  # K, templates of PLAsTiCC 42
-    -12: 20_000, -5: 17_000, 5: 12_800, 12: 9800, 22: 7500, 40: 6000, 60: 5400, 85: 5000, 120: 4800, 300: 4800,
+II_TRACK = {  # K, templates of PLAsTiCC 42, hotter before day 15 as in ELAsTiCC
+    -12: 34_000, -5: 30_000, 5: 18_000, 12: 10_200, 22: 7300, 40: 6000, 60: 5400, 85: 5000, 120: 4800, 300: 4800,
 }  # fmt: skip
 II_LINES = (6563.0, 140.0), (7900.0, 450.0), (3750.0, 420.0)  # Angstrom: H alpha, oxygen and calcium, iron blanketing
 
@@ -301,7 +305,7 @@ def hydrogen_rich(
     phase = days - 2.5 * rise[:, None]
     offset = warmth + 0.28 + rng.normal(0, 0.20, n) - rng.exponential(0.30, n)
     ln_t = temperature_track(phase, II_TRACK, offset, np.exp(rng.normal(0, 0.25, n)))
-    depth = line_depths(rng, phase, (-0.10, 0.12, -0.40), (0.50, 0.15, -0.75), (0.20, 0.20, 0.40))
+    depth = line_depths(rng, phase, (-0.10, 0.25, -0.20), (0.50, 0.15, -0.85), (0.20, 0.20, 0.25))
     light = plateau_light_curve(days, rise, slopes, end, drop)
     sphere = photosphere_of_magnitudes(light, ln_t, scale, "hydrogen", lines=II_LINES, depth=depth)
     return scaled_to_magnitude(sphere, magnitude)
@@ -337,11 +341,11 @@ def plateau_templates(
 
 # %% ../../nbs/07_simulation/05_supernovae.ipynb #cell-012x
 SMOOTH_TRACK = {  # K, smooth family of PLAsTiCC 42
-    -5: 10_500, 0: 9700, 5: 8900, 10: 8300, 15: 7700, 25: 7400, 40: 6700, 60: 6200, 85: 5700, 130: 5500, 300: 5400,
+    -5: 9500, 0: 8900, 5: 8200, 10: 7800, 15: 7500, 25: 7400, 40: 6700, 60: 6200, 85: 5700, 130: 5500, 300: 5400,
 }  # fmt: skip
 SMOOTH_LINES = (3700.0, 800.0), (6563.0, 140.0), (9700.0, 1000.0)  # Angstrom: blue excess, later blanketing; H alpha; infrared
-SMOOTH_DEPTHS = {  # of the lines, by days from maximum
-    -8: (1.20, 0.00, 0.15), 3: (1.10, 0.03, 0.20), 8: (0.55, 0.07, 0.22), 15: (0.05, 0.13, 0.25), 25: (-0.38, 0.22, 0.28),
+SMOOTH_DEPTHS = {  # of the lines, by days from maximum; the blue excess before day 10 is that of ELAsTiCC
+    -8: (2.30, 0.00, 0.15), 3: (2.30, 0.03, 0.20), 8: (1.00, 0.07, 0.22), 15: (0.05, 0.13, 0.25), 25: (-0.42, 0.22, 0.28),
     40: (-0.70, 0.35, 0.35), 60: (-0.85, 0.42, 0.45), 100: (-0.90, 0.42, 0.60),
 }  # fmt: skip
 
@@ -372,12 +376,15 @@ def type_ii_smooth(rng: np.random.Generator, n: int) -> Photosphere:
     return scaled_to_magnitude(sphere, rng.normal(-17.1, 0.3, n) - 0.2 * bright)
 
 # %% ../../nbs/07_simulation/05_supernovae.ipynb #cell-013x
+FLATTER = 0.5  # factor on the slopes of the plateau templates, as in the alerts of ELAsTiCC 1
+
+
 def type_ii_templates(rng: np.random.Generator, n: int) -> Photosphere:
     "Twenty plateau templates of mean magnitude -16.75 (IIP in Richardson et al. 2014): SNII-Templates."
     rise, slopes, end, drop = plateau_templates(20, 0)
     which = rng.integers(20, size=n)
     magnitude = rng.normal(-16.75, 0.98, n) - 0.3 * (slopes[1][which] - 1.0)
-    return hydrogen_rich(rng, magnitude, rise[which], slopes[:, which], end[which], drop[which])
+    return hydrogen_rich(rng, magnitude, rise[which], FLATTER * slopes[:, which], end[which], drop[which])
 
 
 def type_ii_vincenzi(rng: np.random.Generator, n: int) -> Photosphere:
@@ -387,7 +394,7 @@ def type_ii_vincenzi(rng: np.random.Generator, n: int) -> Photosphere:
     which = rng.choice(24, n, p=weights / weights.sum())
     linear = which >= 17
     magnitude = np.where(linear, rng.normal(-17.98, 0.86, n), rng.normal(-16.9, 0.98, n))
-    return hydrogen_rich(rng, magnitude, rise[which], slopes[:, which], end[which], drop[which], warmth=0.05)
+    return hydrogen_rich(rng, magnitude, rise[which], FLATTER * slopes[:, which], end[which], drop[which], warmth=0.05)
 
 # %% ../../nbs/07_simulation/05_supernovae.ipynb #cell-015x
 def type_iin(rng: np.random.Generator, n: int) -> Photosphere:
@@ -407,13 +414,13 @@ def type_iin(rng: np.random.Generator, n: int) -> Photosphere:
 
 
 def type_iin_vincenzi(rng: np.random.Generator, n: int) -> Photosphere:
-    "Template-like type IIn: rise of 10 to 40 d, decline of 0.005 to 0.05 mag a day (Nyholm et al. 2020)."
+    "Template-like type IIn: rise of 10 to 40 d, decline of 0.003 to 0.03 mag a day (Nyholm et al. 2020)."
     rise, scale = 10 ** rng.uniform(0.6, 1.2, n), np.full(n, 8.0)
     days = grid_days(scale)
-    slope = 10 ** rng.uniform(-0.3, 0.7, n)
+    slope = 10 ** rng.uniform(-0.5, 0.5, n)
     mag = plateau_light_curve(days, rise, np.stack([slope, slope, slope]), np.full(n, 120.0), np.zeros(n))
-    ln_t = np.log(6300 + 6500 * np.exp(-days / (6 * rise)[:, None])) + rng.normal(0, 0.10, n)[:, None]
-    depth = line_depths(rng, days, (0.2, 0.0, 0.0), (0.5, 0.1, 0.0), 0.1)
+    ln_t = np.log(5500 + 25_000 * np.exp(-days / (2.5 * rise)[:, None])) + rng.normal(0, 0.10, n)[:, None]
+    depth = line_depths(rng, days, (0.6, 0.0, 0.0), (0.9, 0.1, 0.0), 0.1)
     return scaled_to_magnitude(photosphere_of_magnitudes(mag, ln_t, scale, "plain", lines=II_LINES, depth=depth), rng.normal(-18.3, 1.1, n))
 
 # %% ../../nbs/07_simulation/05_supernovae.ipynb #cell-016x

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['MJD_RANGE', 'DEPTH_LEVELS', 'WFD_DEPTH', 'DDF_DEPTH', 'WFD_NIGHTS', 'DDF_NIGHT', 'SEASON_DAYS', 'DDF_SEASON_DAYS',
            'NEXT_NIGHT_SHARE', 'LONG_GAP_SHARE', 'GAP_MEANS', 'PAIR_DAYS', 'SAME_FILTERS_SHARE', 'LUNATION', 'EQUINOX',
-           'DEPTH_CORRELATION', 'DEEP_FIELDS', 'TO_GALACTIC', 'DEC_RANGE', 'SINGLE_VISITS', 'SINGLE_VISIT_DAYS',
-           'VISIT_SECONDS', 'DEEP_SHARE', 'SINGLE_VISIT_SHARE', 'ZERO_POINT', 'NO_MAGNITUDE', 'SKY_GAMMA',
-           'TEMPLATE_NOISE', 'CALIBRATION', 'SATURATION', 'HALF_DETECTED', 'DETECTION_RISE', 'Pointings',
-           'unit_vectors', 'galactic_latitude', 'draw_directions', 'season_bounds', 'rolling_factors', 'visit_nights',
-           'is_dark', 'wide_filters', 'wide_visits', 'deep_visits', 'single_visits', 'visit_depths', 'draw_pointings',
-           'check_survey', 'fluxcal', 'magnitude', 'uncertainty', 'detection_probability', 'measure_flux',
-           'mark_triggers']
+           'DEPTH_CORRELATION', 'ELASTICC1_GAP', 'ELASTICC1_GAP_SPREAD', 'ELASTICC1_SECOND_PAIR', 'ELASTICC1_DEPTH',
+           'DEEP_FIELDS', 'TO_GALACTIC', 'DEC_RANGE', 'SINGLE_VISITS', 'SINGLE_VISIT_DAYS', 'VISIT_SECONDS',
+           'DEEP_SHARE', 'ELASTICC1_SHARE', 'SINGLE_VISIT_SHARE', 'ZERO_POINT', 'NO_MAGNITUDE', 'SKY_GAMMA',
+           'TEMPLATE_NOISE', 'CALIBRATION', 'SATURATION', 'HALF_DETECTED', 'ELASTICC1_HALF_DETECTED', 'DETECTION_RISE',
+           'Pointings', 'unit_vectors', 'galactic_latitude', 'draw_directions', 'season_bounds', 'rolling_factors',
+           'elasticc1_gaps', 'visit_nights', 'is_dark', 'wide_filters', 'wide_visits', 'deep_visits', 'single_visits',
+           'visit_depths', 'draw_pointings', 'check_survey', 'fluxcal', 'magnitude', 'uncertainty',
+           'detection_probability', 'measure_flux', 'mark_triggers']
 
 # %% ../../nbs/07_simulation/02_survey.ipynb #cell-003
 from dataclasses import dataclass
@@ -52,6 +53,9 @@ SAME_FILTERS_SHARE = 0.45  # probability that a night repeats the filters of the
 LUNATION = 29.530589, 60308.0  # days; MJD of a full moon (2023-12-30)
 EQUINOX = 60389.1, 365.2422  # MJD of the March equinox of 2024, year in days
 DEPTH_CORRELATION = 0.8  # correlation of the depths of one night, in normal scores
+ELASTICC1_GAP, ELASTICC1_GAP_SPREAD = 3.1, 0.2  # mean gap of its nights, and the spread of ln gap between seasons
+ELASTICC1_SECOND_PAIR = 0.25  # fraction of nights with twice as many visits
+ELASTICC1_DEPTH = np.array([-0.39, -0.36, -0.22, -0.22, -0.24, -0.02])  # mag, ugrizY, added to `WFD_DEPTH`
 DEEP_FIELDS = {  # right ascension and declination in degrees
     "ELAIS_S1": (9.45, -44.02), "XMM-LSS": (35.57, -4.82), "Extended_Chandra_Deep_Field-South": (52.98, -28.12),
     "COSMOS": (150.11, 2.23), "Euclid_Deep_Field_South": (61.24, -48.42),
@@ -65,6 +69,7 @@ class Pointings:
     ra: np.ndarray  # (n,) degrees
     dec: np.ndarray  # (n,) degrees
     deep: np.ndarray  # (n,) bool, deep drilling field
+    elasticc1: np.ndarray  # (n,) bool, observed as in ELAsTiCC 1
     offsets: np.ndarray  # (n + 1,) int64; visits of pointing i are `offsets[i]:offsets[i + 1]`
     mjd: np.ndarray  # (n_visits,) float64, days, ascending within a pointing
     band: np.ndarray  # (n_visits,) int8, index into ugrizY
@@ -136,12 +141,23 @@ def rolling_factors(
     return np.where(deep[:, None], np.exp(rng.normal(0, 0.12, favoured.shape)), wide)
 
 # %% ../../nbs/07_simulation/02_survey.ipynb #cell-016
+def elasticc1_gaps(
+    rng: np.random.Generator,
+    shape: tuple,  # pointings, seasons, nights
+) -> np.ndarray:  # days from night to night
+    "Gaps between the nights of fields in ELAsTiCC 1."
+    mean = ELASTICC1_GAP * np.exp(rng.normal(0, ELASTICC1_GAP_SPREAD, shape[:2]))
+    return rng.geometric(1 / np.maximum(mean, 1.0)[..., None], shape)
+
+
 def visit_nights(
     rng: np.random.Generator,
     ra: np.ndarray,  # (n,) degrees
     deep: np.ndarray,  # (n,) bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # pointing, season, night (integer MJD), one entry per night
+    elasticc1: np.ndarray,  # (n,) bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # pointing, season, night (integer MJD), one entry per group of visits
     "The nights on which each pointing is visited."
+    (other,) = rng.spawn(1)
     begin, end = season_bounds(rng, ra, deep)
     shape = (*begin.shape, 150)
     kind = rng.uniform(size=shape)
@@ -150,10 +166,12 @@ def visit_nights(
     gap = np.where(kind < NEXT_NIGHT_SHARE, 1, geometric) * rolling_factors(rng, deep)[..., None]
     deep_gap = np.where(rng.uniform(size=shape) < 0.3, 1, rng.geometric(1 / 6.3, shape))
     gap = np.where(deep[:, None, None], deep_gap, np.maximum(np.round(gap), 1))
+    gap[elasticc1] = elasticc1_gaps(other, gap[elasticc1].shape)
     night = np.floor(begin)[..., None] + np.cumsum(gap, -1) - rng.integers(1, 5, (*begin.shape, 1))
     inside = (night <= end[..., None]) & (night >= begin[..., None])
     pointing, season, _ = np.nonzero(inside)
-    return pointing, season, night[inside]
+    times = 1 + (elasticc1[pointing] & (other.uniform(size=len(pointing)) < ELASTICC1_SECOND_PAIR))
+    return tuple(np.repeat(values, times) for values in (pointing, season, night[inside]))
 
 # %% ../../nbs/07_simulation/02_survey.ipynb #cell-018
 def is_dark(
@@ -251,7 +269,8 @@ def visit_depths(
     return m5
 
 # %% ../../nbs/07_simulation/02_survey.ipynb #cell-022
-DEEP_SHARE = {"wfd": 0.0, "ddf": 1.0, "both": 0.1, "mixed": 0.04}  # of the pointings
+DEEP_SHARE = {"wfd": 0.0, "ddf": 1.0, "both": 0.1, "mixed": 0.04, "elasticc1": 0.0}  # of the pointings
+ELASTICC1_SHARE = {"mixed": 0.5, "elasticc1": 1.0}  # of the wide pointings
 SINGLE_VISIT_SHARE = 0.03  # of the pointings, in the survey `mixed`: deep fields visit by visit
 
 
@@ -266,7 +285,8 @@ def draw_pointings(
     deep = np.arange(n) < round(DEEP_SHARE[survey] * n)
     single = (np.arange(n) >= n - round(SINGLE_VISIT_SHARE * n)) & (survey == "mixed")
     ra, dec = draw_directions(rng, n, deep | single)
-    pointing, season, night = visit_nights(rng, ra, deep | single)
+    elasticc1 = ~deep & ~single & (rng.spawn(1)[0].permutation(n) < ELASTICC1_SHARE.get(survey, 0) * n)
+    pointing, season, night = visit_nights(rng, ra, deep | single, elasticc1)
     visits = (
         (~deep & ~single, lambda of: wide_visits(rng, pointing[of], night[of])),
         (deep, lambda of: deep_visits(rng, night[of])),
@@ -275,7 +295,8 @@ def draw_pointings(
     parts = [(of, *make(of)) for of, make in ((np.flatnonzero(kind[pointing]), make) for kind, make in visits) if len(of)]
     which, mjd, band = (np.concatenate(part) for part in zip(*((of[at], mjd, band) for of, at, mjd, band in parts), strict=True))
     m5 = visit_depths(rng, which, band, deep[pointing[which]])
-    return _in_order(ra, dec, deep, pointing[which], mjd, band, m5, season[which])
+    m5 += np.where(elasticc1[pointing[which]], ELASTICC1_DEPTH[band], 0)
+    return Pointings(ra, dec, deep, elasticc1, *_in_order(n, pointing[which], mjd, band, m5, season[which]))
 
 
 def check_survey(survey: str) -> None:
@@ -284,12 +305,11 @@ def check_survey(survey: str) -> None:
         raise ValueError(f"survey {survey!r} is not known: choose one of {', '.join(DEEP_SHARE)}")
 
 
-def _in_order(ra, dec, deep, pointing, mjd, band, m5, season):
-    "The visits sorted by pointing and time; times to 1e-4 d, as in SNANA files."
+def _in_order(n, pointing, mjd, band, m5, season):
+    "Offsets, and the visits sorted by pointing and time; times to 1e-4 d, as in SNANA files."
     order = np.lexsort((mjd, pointing))
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(pointing, minlength=len(ra)))])
-    columns = np.round(mjd[order], 4), band[order].astype(np.int8), m5[order].astype(np.float32), season[order].astype(np.int8)
-    return Pointings(ra, dec, deep, offsets, *columns)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(pointing, minlength=n))])
+    return offsets, np.round(mjd[order], 4), band[order].astype(np.int8), m5[order].astype(np.float32), season[order].astype(np.int8)
 
 # %% ../../nbs/07_simulation/02_survey.ipynb #cell-006x
 ZERO_POINT = 27.5
@@ -332,14 +352,16 @@ def uncertainty(
 
 # %% ../../nbs/07_simulation/02_survey.ipynb #cell-012x
 HALF_DETECTED = 5.75  # true signal-to-noise
+ELASTICC1_HALF_DETECTED = np.array([4.6, 4.2, 4.75, 4.6, 4.8, 5.9])  # ugrizY
 DETECTION_RISE = 0.30, 0.26  # standard deviation in ln SNR below and above it
 
 
 def detection_probability(
     snr: np.ndarray,  # (n,) true flux over its uncertainty, of either sign
+    half_detected=HALF_DETECTED,  # signal-to-noise at which half is detected, a number or (n,)
 ) -> np.ndarray:  # (n,) between 0 and 1
     "Probability that a visit is a detection; measured on ELAsTiCC2 TRAIN_01."
-    distance = np.log(np.maximum(np.abs(snr), 1e-3) / HALF_DETECTED)
+    distance = np.log(np.maximum(np.abs(snr), 1e-3) / half_detected)
     return ndtr(distance / np.where(distance < 0, *DETECTION_RISE))
 
 # %% ../../nbs/07_simulation/02_survey.ipynb #cell-016x
@@ -349,12 +371,14 @@ def measure_flux(
     background: np.ndarray,  # (n,) other light in the aperture, FLUXCAL
     m5: np.ndarray,  # (n,) 5-sigma depth, mag
     band: np.ndarray,  # (n,) index into ugrizY
+    elasticc1: np.ndarray | bool = False,  # (n,) detections as in ELAsTiCC 1
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # measured flux, its uncertainty, flags without the trigger
     "Measured flux, uncertainty and PHOTFLAG of visits."
     sigma = uncertainty(flux, background, m5, band)
     measured = flux + sigma * rng.standard_normal(len(flux))
     saturated = flux + background > fluxcal(SATURATION)[band]
-    found = (rng.uniform(size=len(flux)) < detection_probability(flux / sigma)) & ~saturated
+    half_detected = np.where(elasticc1, ELASTICC1_HALF_DETECTED[band], HALF_DETECTED)
+    found = (rng.uniform(size=len(flux)) < detection_probability(flux / sigma, half_detected)) & ~saturated
     return measured, sigma, np.where(found, DETECTED, 0) + np.where(saturated, SATURATED, 0)
 
 

@@ -68,7 +68,7 @@ def simulate_table(
     model: str,  # name
     n: int,  # objects
     seed: int,
-    survey: str = "wfd",  # wfd, ddf, both or mixed
+    survey: str = "wfd",  # wfd, elasticc1, ddf, both or mixed
     agn: str = "mixed",  # of AGN, see `simulate`
     models: Sequence[str] = tuple(MODELS),  # models whose columns the table has
 ) -> pa.Table:  # one row per object
@@ -103,7 +103,7 @@ class SimulatedObjects:
     taxonomy: Taxonomy
     per_leaf: int  # objects of each leaf and epoch
     seed: int = 0
-    survey: str = "mixed"  # wfd, ddf, both or mixed
+    survey: str = "mixed"  # wfd, elasticc1, ddf, both or mixed
     agn: str = "mixed"  # AGN bands vary independently (elasticc2), together (physical), or half of the objects each (mixed)
     jobs: int = 1  # processes that simulate
 
