@@ -2,10 +2,11 @@
 
 Real: a Parquet file with `ELASTICC_class`, `SOURCE` (fink_…: alerts of ELAsTiCC 1; e2_fits: complete light curves of ELAsTiCC 2)
 and `ALERT_MJD`, and, with --rubin, one of Rubin's objects. Simulated: the same models in the same numbers, new objects. If the
-real ones are alerts, alerts are drawn at random from five times as many objects, so objects with many alerts are drawn more
-often, as in the alerts of one night. An object is cut at its alert, without forced photometry for a first alert, else with that
-of the 30 days before the first. Prints one JSON line about the run, then one for each classifier, set, treatment of the metadata,
-group, prior and level.
+real ones are alerts, alerts are drawn at random from ten times as many objects with the cadence, depth and detections of ELAsTiCC 1,
+so objects with many alerts are drawn more often, as in the alerts of one night. All but 5 % of the real alerts are from one night
+at full moon, without u, g and r: the simulated ones are drawn from such nights. An object is cut at its alert, without forced
+photometry for a first alert, else with that of the 30 days before the first. Prints one JSON line about the run, then one for each
+classifier, set, treatment of the metadata, group, prior and level.
 
 A day contains the objects that have reached it; the last column is the last day of each object, for all of them.
 
@@ -29,6 +30,7 @@ from elasticc_hc import HierarchicalClassifier, LightCurves
 from elasticc_hc.evaluation.metrics import calibration_error
 from elasticc_hc.simulation.population import MODELS, survey_sky
 from elasticc_hc.simulation.simulator import simulate_chunks
+from elasticc_hc.simulation.survey import LUNATION
 from elasticc_hc.simulation.training_objects import chunk_table
 from elasticc_hc.taxonomy.taxonomy import LEVELS
 
@@ -37,9 +39,14 @@ HIDDEN = {"all": r"^$", "no host": r"HOSTGAL.*", "no metadata": r"HOSTGAL.*|MWEB
 FORCED_DAYS = 30.0
 
 
+def in_moonlight(curves: LightCurves) -> np.ndarray:  # (n_obs,) bool
+    "Detections in i, z and Y within three days of full moon, as 19 of 20 real alerts."
+    return curves.detected & (curves.BAND >= 3) & (np.abs((curves.MJD - LUNATION[1] + 15) % LUNATION[0] - 15) < 3)
+
+
 def as_alerts(curves: LightCurves, rng: np.random.Generator) -> LightCurves:
-    "Each light curve up to one of its detections, drawn at random."
-    seen = np.flatnonzero(curves.detected)
+    "Each light curve up to one of its detections in moonlight, drawn at random."
+    seen = np.flatnonzero(in_moonlight(curves))
     owner = curves.object_index[seen]
     first = np.searchsorted(owner, np.arange(len(curves)))
     counts = np.bincount(owner, minlength=len(curves))
@@ -50,7 +57,7 @@ def as_alerts(curves: LightCurves, rng: np.random.Generator) -> LightCurves:
     return replace(known, header=known.header.assign(ALERT_MJD=curves.MJD[end]))
 
 
-CANDIDATES = 5  # simulated objects per real one, if alerts are drawn
+CANDIDATES, FEWEST = 10, 200  # simulated objects per real one, if alerts are drawn, and more of each model
 
 
 def simulated_twin(real: LightCurves, alerts: bool, seed: int) -> LightCurves:
@@ -58,7 +65,7 @@ def simulated_twin(real: LightCurves, alerts: bool, seed: int) -> LightCurves:
     names = real.header["ELASTICC_class"].str.replace("SNIa-SALT2", "SNIa-SALT3").value_counts()
     tables, sky, first = [], survey_sky("elasticc1" if alerts else "wfd", seed), 0
     for name, n in names.items():
-        for chunk in simulate_chunks(MODELS[name], sky, n * (CANDIDATES if alerts else 1), seed):
+        for chunk in simulate_chunks(MODELS[name], sky, CANDIDATES * n + FEWEST if alerts else n, seed):
             tables.append(chunk_table(MODELS[name], chunk, first))
             first += len(chunk)
     curves, rng = LightCurves.from_arrow(pa.concat_tables(tables, promote_options="permissive")), np.random.default_rng(seed)
@@ -66,8 +73,8 @@ def simulated_twin(real: LightCurves, alerts: bool, seed: int) -> LightCurves:
 
 
 def drawn_by_alerts(curves: LightCurves, numbers: pd.Series, rng: np.random.Generator) -> np.ndarray:
-    "Rows of as many objects of each model, drawn in proportion to their detections."
-    detections = np.bincount(curves.object_index[curves.detected], minlength=len(curves))
+    "Rows of as many objects of each model, drawn in proportion to their detections in moonlight."
+    detections = np.bincount(curves.object_index[in_moonlight(curves)], minlength=len(curves))
     models = curves.header["ELASTICC_class"].to_numpy()
     shares = {name: np.where(models == name, detections, 0) for name in numbers.index}
     return np.concatenate([rng.choice(len(curves), n, replace=False, p=shares[name] / shares[name].sum()) for name, n in numbers.items()])

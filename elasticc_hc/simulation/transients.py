@@ -122,8 +122,8 @@ def r_process_power(
 def r_process_opacity(
     lanthanides: np.ndarray,  # log10 of the lanthanide fraction, -9 to -1
 ) -> np.ndarray:  # cm2/g
-    "From 0.075 without lanthanides to 30 at a fraction of 0.1; rises above a fraction of 1e-6."
-    return 0.075 * 400 ** (np.clip((lanthanides + 6) / 5, 0, 1) ** 1.3)
+    "From 0.15 without lanthanides to 30 at a fraction of 0.1; rises above a fraction of 1e-6."
+    return 0.15 * 200 ** (np.clip((lanthanides + 6) / 5, 0, 1) ** 1.3)
 
 
 def kilonova_ejecta(
@@ -138,7 +138,7 @@ def kilonova_ejecta(
     scale = np.full(n, 0.6)
     days = grid_days(scale)
     light = mass[:, None] * arnett_diffusion(days, r_process_power(np.maximum(days, days[:, 1:2])), tau) + 1e30
-    floor = np.interp(lanthanides, [-6, -3, -1], [3400, 2900, 2300]) * np.exp(rng.normal(0, 0.08, n))
+    floor = np.interp(lanthanides, [-6, -3, -1], [3800, 3000, 2300]) * np.exp(rng.normal(0, 0.08, n))
     ln_t, ln_r2 = expanding_photosphere(days, light, speed, floor)
     return Photosphere(ln_t, ln_r2, np.zeros(n), scale, "plain")
 
