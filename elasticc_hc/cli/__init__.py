@@ -137,7 +137,7 @@ def simulate(
     per_model: Annotated[int, typer.Option(help="Objects per model; the mean for a balance other than equal.")],
     models: Annotated[list[str] | None, typer.Option(help="A model; repeat for more. All 32 by default.")] = None,
     seed: Seed = 0,
-    survey: Annotated[str, typer.Option(help="Wide survey, that of ELAsTiCC 1, deep fields, wide and deep, or all: wfd, elasticc1, ddf, both, mixed.")] = "wfd",
+    survey: Annotated[str, typer.Option(help="Cadence and depth: wfd, elasticc1, ddf, both (wfd and ddf), or mixed (all).")] = "wfd",
     agn: Annotated[str, typer.Option(help="AGN bands vary alone, together, or half each: elasticc2, physical, mixed.")] = "mixed",
     balance: Annotated[str, typer.Option(help="Equal by model or leaf, or as in the real set: equal, leaf, natural.")] = "equal",
     jobs: Annotated[int, typer.Option(help="Number of models simulated in parallel.")] = 1,
