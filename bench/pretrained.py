@@ -89,8 +89,8 @@ def on_real_objects(name: str, path: Path) -> list[str]:
     return [
         "## On real objects",
         "Fraction of the objects that have reached the day whose most probable leaf is right, with equal priors of all leaves. No real"
-        " object was used for training or calibration; the distributions of the simulator's hosts were set with them. *Simulated*: new"
-        " objects of the same models under the same selection.",
+        " object was used for training or calibration; distributions of the simulator (hosts, cadence, light curves) were set with them."
+        " *Simulated*: new objects of the same models under the same selection.",
         rows(table),
         "Calibration error of the most probable leaf at the end, and the fraction of objects for which it is right, with the classifier's"
         " own prior and others. The real sets contain a few classes only, so the class mix matters as much as the network:",
