@@ -2,9 +2,10 @@
 
     python bench/members.py new RUN OUT --seed 2              the scaling of a run with new weights: OUT is the `start` of `train`
     python bench/members.py join OUT HELD_OUT.parquet RUN …   one checkpoint of several runs, calibrated on objects held out
+    python bench/members.py mean OUT HELD_OUT.parquet RUN …   one network with the mean of their weights (Izmailov et al. 2018)
 
 The runs have the same tree, architecture and scaling: train one network, make `new` weights with its scaling, train these with
-`start` and another seed, `join` both.
+`start` and another seed, `join` both. `mean` is for epochs of one run, such as RUN and RUN/resume/0007.
 """
 
 import argparse
@@ -40,8 +41,8 @@ def record(description: dict) -> dict:
     return {name: description[name] for name in ("options", "data", "objects", "epoch", "date", "source") if name in description}
 
 
-def join(out: Path, held_out: LightCurves, runs: list[Path]) -> None:
-    "Write one checkpoint of several runs and calibrate it; SystemExit where they do not fit."
+def alike(runs: list[Path]) -> tuple[list[Network], list[dict]]:
+    "Networks and descriptions of several runs; SystemExit where they do not fit."
     loaded = [load_checkpoint(run) for run in runs]
     networks, first = [network for network, _ in loaded], loaded[0][1]
     for run, (network, description) in zip(runs, loaded, strict=True):
@@ -49,15 +50,35 @@ def join(out: Path, held_out: LightCurves, runs: list[Path]) -> None:
         trees = [json.dumps([(node["name"], node["parent"]) for node in of["taxonomy"]["nodes"]]) for of in (description, first)]
         if kinds[0] != kinds[1] or trees[0] != trees[1] or description["preprocessing"] != first["preprocessing"]:
             raise SystemExit(f"{run}: another architecture, tree or scaling than {runs[0]}")
+    return networks, [description for _, description in loaded]
+
+
+def write(out: Path, network: Network, descriptions: list[dict], held_out: LightCurves, options: dict) -> None:
+    "Write a network made of several runs and calibrate it."
+    parts = {
+        name: descriptions[0][name] for name in ("preprocessing", "taxonomy", "data", "objects", "versions") if name in descriptions[0]
+    }
+    about = {"date": date.today().isoformat(), "source": source_commit(), "members": [record(description) for description in descriptions]}
+    save_checkpoint(out, network, options=descriptions[0]["options"] | options, **parts, **about)
+    save_calibration(HierarchicalClassifier.load(out).calibrate(held_out).estimate_class_prior(held_out), out)
+    print(json.dumps({"runs": len(descriptions), "architecture": asdict(network.architecture)}))
+
+
+def join(out: Path, held_out: LightCurves, runs: list[Path]) -> None:
+    "One checkpoint of several runs, whose logits are averaged."
+    networks, descriptions = alike(runs)
     members = [member for network in networks for member in single_networks(network)]
     ensemble = build_network(replace(networks[0].architecture, members=len(members)))
     ensemble.members.load_state_dict(torch.nn.ModuleList(members).state_dict())
-    options = first["options"] | {"members": len(members)}
-    parts = {name: first[name] for name in ("preprocessing", "taxonomy", "data", "objects", "versions", "epoch") if name in first}
-    about = {"date": date.today().isoformat(), "source": source_commit(), "members": [record(description) for _, description in loaded]}
-    save_checkpoint(out, ensemble, options=options, **parts, **about)
-    save_calibration(HierarchicalClassifier.load(out).calibrate(held_out).estimate_class_prior(held_out), out)
-    print(json.dumps({"members": len(members), "architecture": asdict(ensemble.architecture)}))
+    write(out, ensemble, descriptions, held_out, {"members": len(members)})
+
+
+def mean(out: Path, held_out: LightCurves, runs: list[Path]) -> None:
+    "One network with the mean of the weights of several."
+    networks, descriptions = alike(runs)
+    states = [network.state_dict() for network in networks]
+    networks[0].load_state_dict({name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]})
+    write(out, networks[0], descriptions, held_out, {})
 
 
 def main() -> None:
@@ -67,15 +88,16 @@ def main() -> None:
     fresh.add_argument("run", type=Path)
     fresh.add_argument("out", type=Path)
     fresh.add_argument("--seed", type=int, default=0)
-    joined = verbs.add_parser("join")
-    joined.add_argument("out", type=Path)
-    joined.add_argument("held_out")
-    joined.add_argument("runs", type=Path, nargs="+")
+    for name in ("join", "mean"):
+        verb = verbs.add_parser(name)
+        verb.add_argument("out", type=Path)
+        verb.add_argument("held_out")
+        verb.add_argument("runs", type=Path, nargs="+")
     asked = parser.parse_args()
     if asked.verb == "new":
         new(asked.run, asked.out, asked.seed)
     else:
-        join(asked.out, LightCurves.from_parquet(asked.held_out), asked.runs)
+        {"join": join, "mean": mean}[asked.verb](asked.out, LightCurves.from_parquet(asked.held_out), asked.runs)
 
 
 if __name__ == "__main__":
