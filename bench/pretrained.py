@@ -42,7 +42,9 @@ ABOUT = {
     "synthetic": {
         "data": (
             "Synthetic objects of this package's own simulator: 32 models, equal numbers of the 19 leaves; the survey `mixed` for"
-            " training and calibration, the wide survey for the test."
+            " training and calibration, the wide survey for the test. Weights trained for 32 epochs with an earlier version of the"
+            " simulator were trained for one, then for seven epochs with the present one; those of the first and the last of the seven"
+            " are averaged."
         ),
         "limits": (
             "Trained on this package's simulator, not on ELAsTiCC 2 and not on real objects. The tables above give its accuracy and"
