@@ -74,6 +74,7 @@ from .hosts import PECULIAR_KM_S as PECULIAR_KM_S
 from .hosts import PROFILES as PROFILES
 from .hosts import PSF_SIGMA as PSF_SIGMA
 from .hosts import QUIET_DEX as QUIET_DEX
+from .hosts import QUIET_OF_MASS as QUIET_OF_MASS
 from .hosts import QUIET_SPREAD as QUIET_SPREAD
 from .hosts import SECOND_HOST as SECOND_HOST
 from .hosts import SKY_NOISE as SKY_NOISE
@@ -85,6 +86,7 @@ from .hosts import UNLIKE as UNLIKE
 from .hosts import UNRELATED_REDSHIFT as UNRELATED_REDSHIFT
 from .hosts import UNRELATED_SHARE as UNRELATED_SHARE
 from .hosts import UNTILTED_MASS as UNTILTED_MASS
+from .hosts import WRONG_SHARE as WRONG_SHARE
 from .hosts import catalogued_redshifts as catalogued_redshifts
 from .hosts import detection_times as detection_times
 from .hosts import directional_radius as directional_radius
@@ -102,6 +104,7 @@ from .hosts import photometry as photometry
 from .hosts import redshift_quantiles as redshift_quantiles
 from .hosts import redshift_width as redshift_width
 from .hosts import solar_velocity as solar_velocity
+from .hosts import square_radius as square_radius
 from .hosts import star_formation as star_formation
 from .hosts import surface_brightness as surface_brightness
 from .hosts import to_heliocentric as to_heliocentric
@@ -190,6 +193,7 @@ from .spectra import spectral_suppression as spectral_suppression
 from .supernovae import BG_TRACK as BG_TRACK
 from .supernovae import COLOUR_RANGE as COLOUR_RANGE
 from .supernovae import COLOUR_SCATTER as COLOUR_SCATTER
+from .supernovae import FLATTER as FLATTER
 from .supernovae import IAX_LINES as IAX_LINES
 from .supernovae import IAX_TRACK as IAX_TRACK
 from .supernovae import IA_TRACK as IA_TRACK
@@ -203,6 +207,7 @@ from .supernovae import SMOOTH_DEPTHS as SMOOTH_DEPTHS
 from .supernovae import SMOOTH_LINES as SMOOTH_LINES
 from .supernovae import SMOOTH_TRACK as SMOOTH_TRACK
 from .supernovae import STRIPPED_LINES as STRIPPED_LINES
+from .supernovae import STRIPPED_OPACITY as STRIPPED_OPACITY
 from .supernovae import SaltSurface as SaltSurface
 from .supernovae import colour_law as colour_law
 from .supernovae import hydrogen_rich as hydrogen_rich
@@ -238,6 +243,12 @@ from .survey import DEEP_SHARE as DEEP_SHARE
 from .survey import DEPTH_CORRELATION as DEPTH_CORRELATION
 from .survey import DEPTH_LEVELS as DEPTH_LEVELS
 from .survey import DETECTION_RISE as DETECTION_RISE
+from .survey import ELASTICC1_DEPTH as ELASTICC1_DEPTH
+from .survey import ELASTICC1_GAP as ELASTICC1_GAP
+from .survey import ELASTICC1_GAP_SPREAD as ELASTICC1_GAP_SPREAD
+from .survey import ELASTICC1_HALF_DETECTED as ELASTICC1_HALF_DETECTED
+from .survey import ELASTICC1_SECOND_PAIR as ELASTICC1_SECOND_PAIR
+from .survey import ELASTICC1_SHARE as ELASTICC1_SHARE
 from .survey import EQUINOX as EQUINOX
 from .survey import GAP_MEANS as GAP_MEANS
 from .survey import HALF_DETECTED as HALF_DETECTED
@@ -266,6 +277,7 @@ from .survey import deep_visits as deep_visits
 from .survey import detection_probability as detection_probability
 from .survey import draw_directions as draw_directions
 from .survey import draw_pointings as draw_pointings
+from .survey import elasticc1_gaps as elasticc1_gaps
 from .survey import fluxcal as fluxcal
 from .survey import galactic_latitude as galactic_latitude
 from .survey import is_dark as is_dark
