@@ -549,15 +549,18 @@ def test_a_p_value_that_depends_on_its_batch_is_noticed(server):
 
 
 def test_without_a_model_of_outliers_there_is_no_p_value_and_the_states_are_the_same(schemas, tmp_path):
-    bare = AlertClassifier(replace(classifier(), outliers=None), schemas, tmp_path / "state.sqlite")
-    first = bare.answer(named([message(1, 1)]))
-    bare.store.commit(first.state, Progress(first.header["alertId"], "alerts", {0: 1}))
-    bare.store.close()
-    assert first.outlier is None
-    server = AlertClassifier(classifier(), schemas, tmp_path / "state.sqlite")
-    found = server.answer(named([message(1, 2)]))
-    server.store.close()
-    assert np.array_equal(found.outlier, AlertClassifier(classifier(), schemas).answer(named([message(1, 2)])).outlier)
+    second = []
+    for model, file in ((replace(classifier(), outliers=None), "without.sqlite"), (classifier(), "with.sqlite")):
+        server = AlertClassifier(model, schemas, tmp_path / file)
+        first = server.answer(named([message(1, 1)]))
+        server.store.commit(first.state, Progress(first.header["alertId"], "alerts", {0: 1}))
+        server.store.close()
+        assert (first.outlier is None) == (file == "without.sqlite")
+        server = AlertClassifier(classifier(), schemas, tmp_path / file)
+        second.append(server.answer(named([message(1, 2)])))
+        server.store.close()
+    assert np.array_equal(second[0].outlier, second[1].outlier)
+    assert np.array_equal(second[0].probabilities, second[1].probabilities)
 
 
 def test_a_night_that_an_earlier_version_has_begun_is_continued(tmp_path):
