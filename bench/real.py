@@ -39,14 +39,14 @@ HIDDEN = {"all": r"^$", "no host": r"HOSTGAL.*", "no metadata": r"HOSTGAL.*|MWEB
 FORCED_DAYS = 30.0
 
 
-def in_moonlight(curves: LightCurves) -> np.ndarray:  # (n_obs,) bool
+def in_bright_time(curves: LightCurves) -> np.ndarray:  # (n_obs,) bool
     "Detections in i, z and Y within three days of full moon, as 19 of 20 real alerts."
     return curves.detected & (curves.BAND >= 3) & (np.abs((curves.MJD - LUNATION[1] + 15) % LUNATION[0] - 15) < 3)
 
 
 def as_alerts(curves: LightCurves, rng: np.random.Generator) -> LightCurves:
-    "Each light curve up to one of its detections in moonlight, drawn at random."
-    seen = np.flatnonzero(in_moonlight(curves))
+    "Each light curve up to one of its detections in bright time, drawn at random."
+    seen = np.flatnonzero(in_bright_time(curves))
     owner = curves.object_index[seen]
     first = np.searchsorted(owner, np.arange(len(curves)))
     counts = np.bincount(owner, minlength=len(curves))
@@ -73,8 +73,8 @@ def simulated_twin(real: LightCurves, alerts: bool, seed: int) -> LightCurves:
 
 
 def drawn_by_alerts(curves: LightCurves, numbers: pd.Series, rng: np.random.Generator) -> np.ndarray:
-    "Rows of as many objects of each model, drawn in proportion to their detections in moonlight."
-    detections = np.bincount(curves.object_index[in_moonlight(curves)], minlength=len(curves))
+    "Rows of as many objects of each model, drawn in proportion to their detections in bright time."
+    detections = np.bincount(curves.object_index[in_bright_time(curves)], minlength=len(curves))
     models = curves.header["ELASTICC_class"].to_numpy()
     shares = {name: np.where(models == name, detections, 0) for name in numbers.index}
     return np.concatenate([rng.choice(len(curves), n, replace=False, p=shares[name] / shares[name].sum()) for name, n in numbers.items()])

@@ -55,6 +55,7 @@ from .explosions import split_normal as split_normal
 from .explosions import temperature_track as temperature_track
 from .explosions import visible_days as visible_days
 from .hosts import APERTURE as APERTURE
+from .hosts import CATASTROPHIC_SHARE as CATASTROPHIC_SHARE
 from .hosts import COADD_DEPTH as COADD_DEPTH
 from .hosts import ESTIMATE_ERRORS as ESTIMATE_ERRORS
 from .hosts import HostProfile as HostProfile
@@ -73,6 +74,7 @@ from .hosts import NUV_OF_UNIT_RATE as NUV_OF_UNIT_RATE
 from .hosts import PECULIAR_KM_S as PECULIAR_KM_S
 from .hosts import PROFILES as PROFILES
 from .hosts import PSF_SIGMA as PSF_SIGMA
+from .hosts import QUIET_AT_MEAN_MASS as QUIET_AT_MEAN_MASS
 from .hosts import QUIET_DEX as QUIET_DEX
 from .hosts import QUIET_OF_MASS as QUIET_OF_MASS
 from .hosts import QUIET_SPREAD as QUIET_SPREAD
@@ -86,7 +88,6 @@ from .hosts import UNLIKE as UNLIKE
 from .hosts import UNRELATED_REDSHIFT as UNRELATED_REDSHIFT
 from .hosts import UNRELATED_SHARE as UNRELATED_SHARE
 from .hosts import UNTILTED_MASS as UNTILTED_MASS
-from .hosts import WRONG_SHARE as WRONG_SHARE
 from .hosts import catalogued_redshifts as catalogued_redshifts
 from .hosts import detection_times as detection_times
 from .hosts import directional_radius as directional_radius
@@ -193,7 +194,6 @@ from .spectra import spectral_suppression as spectral_suppression
 from .supernovae import BG_TRACK as BG_TRACK
 from .supernovae import COLOUR_RANGE as COLOUR_RANGE
 from .supernovae import COLOUR_SCATTER as COLOUR_SCATTER
-from .supernovae import FLATTER as FLATTER
 from .supernovae import IAX_LINES as IAX_LINES
 from .supernovae import IAX_TRACK as IAX_TRACK
 from .supernovae import IA_TRACK as IA_TRACK
@@ -203,6 +203,7 @@ from .supernovae import II_TRACK as II_TRACK
 from .supernovae import LATE_DECLINE as LATE_DECLINE
 from .supernovae import LINEAR_SHARE as LINEAR_SHARE
 from .supernovae import PEAK_MAGNITUDE as PEAK_MAGNITUDE
+from .supernovae import PLATEAU_SLOPE_FACTOR as PLATEAU_SLOPE_FACTOR
 from .supernovae import SMOOTH_DEPTHS as SMOOTH_DEPTHS
 from .supernovae import SMOOTH_LINES as SMOOTH_LINES
 from .supernovae import SMOOTH_TRACK as SMOOTH_TRACK

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['PROFILES', 'MASS_REDSHIFT', 'MASS_GROWTH', 'MASS_TO_LIGHT', 'SUN_R', 'NUV_OF_UNIT_RATE', 'QUIET_DEX', 'QUIET_SPREAD',
-           'METALS_OF_MASS', 'UNTILTED_MASS', 'UNLIKE', 'QUIET_OF_MASS', 'UNRELATED_SHARE', 'UNRELATED_REDSHIFT',
-           'APERTURE', 'COADD_DEPTH', 'NO_DETECTION', 'NEIGHBOURS', 'ESTIMATE_ERRORS', 'WRONG_SHARE',
-           'SPECTRA_OF_SHALLOW_FIELDS', 'TRUTH_COLUMNS', 'LIGHT_KM_S', 'PECULIAR_KM_S', 'SOLAR_MOTION', 'MOST_ERROR',
-           'SECOND_HOST', 'MEDIAN_DEPTH', 'PSF_SIGMA', 'SKY_NOISE', 'IMAGE_ZERO_POINT', 'HostProfile', 'Hosts',
-           'star_formation', 'galaxy_magnitudes', 'catalogued_redshifts', 'draw_hosts', 'directional_radius',
-           'surface_brightness', 'square_radius', 'magnitude_errors', 'photometric_redshifts', 'redshift_quantiles',
-           'redshift_width', 'has_spectrum', 'model_columns', 'solar_velocity', 'measured_redshifts', 'to_heliocentric',
-           'host_columns', 'host_header_columns', 'header_columns', 'detection_times', 'photometry']
+           'METALS_OF_MASS', 'UNTILTED_MASS', 'UNLIKE', 'QUIET_OF_MASS', 'QUIET_AT_MEAN_MASS', 'UNRELATED_SHARE',
+           'UNRELATED_REDSHIFT', 'APERTURE', 'COADD_DEPTH', 'NO_DETECTION', 'NEIGHBOURS', 'ESTIMATE_ERRORS',
+           'CATASTROPHIC_SHARE', 'SPECTRA_OF_SHALLOW_FIELDS', 'TRUTH_COLUMNS', 'LIGHT_KM_S', 'PECULIAR_KM_S',
+           'SOLAR_MOTION', 'MOST_ERROR', 'SECOND_HOST', 'MEDIAN_DEPTH', 'PSF_SIGMA', 'SKY_NOISE', 'IMAGE_ZERO_POINT',
+           'HostProfile', 'Hosts', 'star_formation', 'galaxy_magnitudes', 'catalogued_redshifts', 'draw_hosts',
+           'directional_radius', 'surface_brightness', 'square_radius', 'magnitude_errors', 'photometric_redshifts',
+           'redshift_quantiles', 'redshift_width', 'has_spectrum', 'model_columns', 'solar_velocity',
+           'measured_redshifts', 'to_heliocentric', 'host_columns', 'host_header_columns', 'header_columns',
+           'detection_times', 'photometry']
 
 # %% ../../nbs/07_simulation/10_hosts.ipynb #cell-003
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class HostProfile:
 
     mass: float  # mean log10 of the stellar mass in solar masses at `MASS_REDSHIFT`
     spread: float  # its standard deviation
-    quiet: float  # fraction of galaxies with little star formation
+    quiet: float  # fraction of galaxies with little star formation, half a dex above the mean mass
     offset: float  # scale of the offset in effective radii; 0 for nuclear sources
     missing: float = 0.001  # fraction without a visible host
     unrelated: float = 1.0  # factor on the fraction whose catalogued host is another galaxy
@@ -112,7 +113,7 @@ UNLIKE = 0.025  # mag, scatter in each passband not described by two spectra
 
 
 # %% ../../nbs/07_simulation/10_hosts.ipynb #cell-009
-QUIET_OF_MASS = 0.8  # dex of the quiet fraction per dex of mass: massive galaxies are red
+QUIET_OF_MASS, QUIET_AT_MEAN_MASS = 0.8, 0.45  # dex of the quiet fraction per dex of mass; at the mean mass, of that of the profile
 UNRELATED_SHARE = 0.042, 0.6  # fraction at redshift 1 with an unrelated catalogued host, as 1/z; maximum
 UNRELATED_REDSHIFT = 0.84, 0.5  # of these galaxies: median, scatter in ln
 
@@ -139,7 +140,7 @@ def draw_hosts(
     n, own = len(z), catalogued_redshifts(rng, z, profile.unrelated)
     mean = profile.mass + MASS_GROWTH * np.log10(own / MASS_REDSHIFT)
     log_mass = np.clip(rng.normal(mean, profile.spread), 6.0, 12.2)
-    quiet = rng.uniform(size=n) < profile.quiet * 0.45 * 10 ** (QUIET_OF_MASS * (log_mass - mean))
+    quiet = rng.uniform(size=n) < profile.quiet * QUIET_AT_MEAN_MASS * 10 ** (QUIET_OF_MASS * (log_mass - mean))
     magnitudes = galaxy_magnitudes(rng, own, log_mass, quiet) + MILKY_WAY * mwebv[:, None]
     kiloparsec = 3.2 * 10 ** (0.24 * (log_mass - 10)) * np.where(quiet, 0.75, 1) * 10 ** rng.normal(0, 0.15, n)
     scale = 10 ** (distance_modulus(own) / 5 - 2) / (1 + own) ** 2 / 206_265  # kpc per arcsec
@@ -203,7 +204,7 @@ ESTIMATE_ERRORS = np.array([  # true redshift; median error; distance of the qua
 ]).T  # fmt: skip
 
 
-WRONG_SHARE = 0.012  # fraction of estimates that have nothing to do with the redshift at r = 23 mag; doubles with each magnitude
+CATASTROPHIC_SHARE = 0.012  # fraction of catastrophic outliers at r = 23 mag; doubles with each magnitude
 
 
 def photometric_redshifts(
@@ -215,8 +216,8 @@ def photometric_redshifts(
     n, normal = len(z), rng.standard_normal(len(z))
     shift, below, above = (np.interp(z, ESTIMATE_ERRORS[0], row) for row in ESTIMATE_ERRORS[1:])
     guess = np.hypot(np.maximum(z + shift + normal * np.where(normal < 0, below, above), 0), 0.02)
-    wrong = rng.uniform(size=n) < np.minimum(WRONG_SHARE * 2.0 ** (r - 23), 0.5)
-    guess = np.where(wrong, rng.uniform(1.2, 3, n), guess)
+    outlier = rng.uniform(size=n) < np.minimum(CATASTROPHIC_SHARE * 2.0 ** (r - 23), 0.5)
+    guess = np.where(outlier, rng.uniform(1.2, 3, n), guess)
     quantiles = redshift_quantiles(rng, guess)
     return quantiles[:, 5], quantiles
 

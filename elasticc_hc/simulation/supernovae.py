@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['COLOUR_RANGE', 'PEAK_MAGNITUDE', 'COLOUR_SCATTER', 'LATE_DECLINE', 'IA_TRACK', 'BG_TRACK', 'IBC_TRACK', 'IAX_TRACK',
            'IAX_LINES', 'STRIPPED_LINES', 'STRIPPED_OPACITY', 'II_TRACK', 'II_LINES', 'LINEAR_SHARE', 'SMOOTH_TRACK',
-           'SMOOTH_LINES', 'SMOOTH_DEPTHS', 'FLATTER', 'salt_tables', 'colour_law', 'SaltSurface', 'type_ia',
-           'type_91bg', 'nickel_light', 'line_depths', 'stripped_envelope', 'type_ib', 'type_ic', 'type_ib_templates',
-           'type_ic_templates', 'type_ic_bl', 'type_iax', 'plateau_light_curve', 'hydrogen_rich', 'plateau_shapes',
-           'plateau_templates', 'smooth_shapes', 'type_ii_smooth', 'type_ii_templates', 'type_ii_vincenzi', 'type_iin',
-           'type_iin_vincenzi', 'type_iib']
+           'SMOOTH_LINES', 'SMOOTH_DEPTHS', 'PLATEAU_SLOPE_FACTOR', 'salt_tables', 'colour_law', 'SaltSurface',
+           'type_ia', 'type_91bg', 'nickel_light', 'line_depths', 'stripped_envelope', 'type_ib', 'type_ic',
+           'type_ib_templates', 'type_ic_templates', 'type_ic_bl', 'type_iax', 'plateau_light_curve', 'hydrogen_rich',
+           'plateau_shapes', 'plateau_templates', 'smooth_shapes', 'type_ii_smooth', 'type_ii_templates',
+           'type_ii_vincenzi', 'type_iin', 'type_iin_vincenzi', 'type_iib']
 
 # %% ../../nbs/07_simulation/05_supernovae.ipynb #cell-003
 from dataclasses import dataclass, replace
@@ -376,7 +376,7 @@ def type_ii_smooth(rng: np.random.Generator, n: int) -> Photosphere:
     return scaled_to_magnitude(sphere, rng.normal(-17.1, 0.3, n) - 0.2 * bright)
 
 # %% ../../nbs/07_simulation/05_supernovae.ipynb #cell-013x
-FLATTER = 0.5  # factor on the slopes of the plateau templates, as in the alerts of ELAsTiCC 1
+PLATEAU_SLOPE_FACTOR = 0.5  # factor on the slopes of the plateau templates, as in the alerts of ELAsTiCC 1
 
 
 def type_ii_templates(rng: np.random.Generator, n: int) -> Photosphere:
@@ -384,7 +384,7 @@ def type_ii_templates(rng: np.random.Generator, n: int) -> Photosphere:
     rise, slopes, end, drop = plateau_templates(20, 0)
     which = rng.integers(20, size=n)
     magnitude = rng.normal(-16.75, 0.98, n) - 0.3 * (slopes[1][which] - 1.0)
-    return hydrogen_rich(rng, magnitude, rise[which], FLATTER * slopes[:, which], end[which], drop[which])
+    return hydrogen_rich(rng, magnitude, rise[which], PLATEAU_SLOPE_FACTOR * slopes[:, which], end[which], drop[which])
 
 
 def type_ii_vincenzi(rng: np.random.Generator, n: int) -> Photosphere:
@@ -394,7 +394,7 @@ def type_ii_vincenzi(rng: np.random.Generator, n: int) -> Photosphere:
     which = rng.choice(24, n, p=weights / weights.sum())
     linear = which >= 17
     magnitude = np.where(linear, rng.normal(-17.98, 0.86, n), rng.normal(-16.9, 0.98, n))
-    return hydrogen_rich(rng, magnitude, rise[which], FLATTER * slopes[:, which], end[which], drop[which], warmth=0.05)
+    return hydrogen_rich(rng, magnitude, rise[which], PLATEAU_SLOPE_FACTOR * slopes[:, which], end[which], drop[which], warmth=0.05)
 
 # %% ../../nbs/07_simulation/05_supernovae.ipynb #cell-015x
 def type_iin(rng: np.random.Generator, n: int) -> Photosphere:
