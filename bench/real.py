@@ -57,7 +57,7 @@ def as_alerts(curves: LightCurves, rng: np.random.Generator) -> LightCurves:
     return replace(known, header=known.header.assign(ALERT_MJD=curves.MJD[end]))
 
 
-CANDIDATES, FEWEST = 10, 200  # simulated objects per real one, if alerts are drawn, and more of each model
+CANDIDATES, EXTRA = 10, 200  # simulated objects per real one, if alerts are drawn, and more of each model
 
 
 def simulated_twin(real: LightCurves, alerts: bool, seed: int) -> LightCurves:
@@ -65,7 +65,7 @@ def simulated_twin(real: LightCurves, alerts: bool, seed: int) -> LightCurves:
     names = real.header["ELASTICC_class"].str.replace("SNIa-SALT2", "SNIa-SALT3").value_counts()
     tables, sky, first = [], survey_sky("elasticc1" if alerts else "wfd", seed), 0
     for name, n in names.items():
-        for chunk in simulate_chunks(MODELS[name], sky, CANDIDATES * n + FEWEST if alerts else n, seed):
+        for chunk in simulate_chunks(MODELS[name], sky, CANDIDATES * n + EXTRA if alerts else n, seed):
             tables.append(chunk_table(MODELS[name], chunk, first))
             first += len(chunk)
     curves, rng = LightCurves.from_arrow(pa.concat_tables(tables, promote_options="permissive")), np.random.default_rng(seed)
