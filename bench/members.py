@@ -3,6 +3,7 @@
     python bench/members.py new RUN OUT --seed 2              the scaling of a run with new weights: OUT is the `start` of `train`
     python bench/members.py join OUT HELD_OUT.parquet RUN …   one checkpoint of several runs, calibrated on objects held out
     python bench/members.py mean OUT HELD_OUT.parquet RUN …   one network with the mean of their weights (Izmailov et al. 2018)
+    python bench/members.py trees RUN TRAIN.parquet           the boosted trees of a hybrid, added to a run of a network alone
 
 The runs have the same tree, architecture and scaling: train one network, make `new` weights with its scaling, train these with
 `start` and another seed, `join` both. `mean` is for epochs of one run, such as RUN and RUN/resume/0007.
@@ -19,8 +20,12 @@ import torch
 from elasticc_hc.classification.classifier import HierarchicalClassifier
 from elasticc_hc.classification.runs import save_calibration
 from elasticc_hc.lightcurves.lightcurves import LightCurves
-from elasticc_hc.training.model import Network, build_network, load_checkpoint, save_checkpoint
-from elasticc_hc.training.options import source_commit
+from elasticc_hc.taxonomy.taxonomy import Taxonomy
+from elasticc_hc.training.dataset import Preprocessing
+from elasticc_hc.training.model import Network, build_network, load_checkpoint, save_checkpoint, update_checkpoint
+from elasticc_hc.training.options import PRESETS, Options, data_fingerprint, source_commit
+from elasticc_hc.training.trainer import variant_transform
+from elasticc_hc.training.trees import fit_trees, save_trees
 
 
 def new(run: Path, out: Path, seed: int) -> None:
@@ -81,6 +86,17 @@ def mean(out: Path, held_out: LightCurves, runs: list[Path]) -> None:
     write(out, networks[0], descriptions, held_out, {})
 
 
+def trees(run: Path, train: LightCurves) -> None:
+    "Fit boosted trees to the objects that a network was trained on; SystemExit for others."
+    _, description = load_checkpoint(run)
+    options = replace(Options(**description["options"]), trees=PRESETS["hybrid"].trees)
+    if data_fingerprint(train, options.static_columns) != description["data"]["train"]:
+        raise SystemExit(f"{run}: its network was trained on other objects")
+    preprocessing, taxonomy = Preprocessing.from_dict(description["preprocessing"]), Taxonomy.from_dict(description["taxonomy"])
+    save_trees(run, fit_trees(train, preprocessing, taxonomy, options, variant_transform(options)))
+    update_checkpoint(run, options=asdict(options))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -93,9 +109,14 @@ def main() -> None:
         verb.add_argument("out", type=Path)
         verb.add_argument("held_out")
         verb.add_argument("runs", type=Path, nargs="+")
+    added = verbs.add_parser("trees")
+    added.add_argument("run", type=Path)
+    added.add_argument("train")
     asked = parser.parse_args()
     if asked.verb == "new":
         new(asked.run, asked.out, asked.seed)
+    elif asked.verb == "trees":
+        trees(asked.run, LightCurves.from_parquet(asked.train))
     else:
         {"join": join, "mean": mean}[asked.verb](asked.out, LightCurves.from_parquet(asked.held_out), asked.runs)
 

@@ -113,11 +113,11 @@ def report(about: dict, predictions: Predictions) -> None:
 def trained(
     learned: LightCurves, held_out: LightCurves, taxonomy: Taxonomy, options, run: Path
 ) -> tuple[HierarchicalClassifier, np.ndarray]:
-    "A calibrated classifier, and (n_epochs, 2) the CPU seconds and the validation score after every epoch."
-    run.mkdir(parents=True)
+    "A calibrated classifier, and (n_epochs, 2) the CPU seconds and the validation score after every epoch trained here."
     course, start = [], time.process_time()
-    fit(learned, held_out, taxonomy, run, options, lambda row: course.append((time.process_time() - start, row["score"])))
-    return HierarchicalClassifier.load(run).calibrate(held_out), np.array(course)
+    if (run / "resume").is_dir() or not run.exists():
+        fit(learned, held_out, taxonomy, run, options, lambda row: course.append((time.process_time() - start, row["score"])))
+    return HierarchicalClassifier.load(run).calibrate(held_out), np.array(course).reshape(-1, 2)
 
 
 def until(course: np.ndarray, score: float) -> float | None:
@@ -137,7 +137,7 @@ def argument_parser(about: str | None, presets: list[str], statics: list[str], s
     parser.add_argument("--statics", nargs="+", default=statics, choices=["with", "without"], help="for the presets")
     parser.add_argument("--epochs", type=int, help="for all presets; the default of each preset if omitted")
     parser.add_argument("--seeds", type=int, nargs="+", default=seeds)
-    parser.add_argument("--keep", type=Path, help="folder for the runs")
+    parser.add_argument("--keep", type=Path, help="folder for the runs; finished ones are not trained again")
     return parser
 
 
@@ -162,7 +162,7 @@ def main() -> None:
             run = folder / f"{preset.replace(', ', '-').replace(' ', '')}-{statics}-{seed}"
             classifier, courses[preset] = trained(curves[~held_out], curves[held_out], taxonomy, options, run)
             results.append(({"model": preset, "statics": statics, "seed": seed}, classifier))
-        for preset, course in courses.items():
+        for preset, course in ((preset, course) for preset, course in courses.items() if len(course)):
             spent = {"epochs": len(course), "cpu_seconds": round(course[-1, 0], 1), "best_score": round(course[:, 1].max(), 4)}
             if "oracle" in courses:
                 spent["cpu_seconds_to_oracle_best"] = until(course, courses["oracle"][:, 1].max())

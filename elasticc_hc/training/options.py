@@ -61,7 +61,7 @@ class Options:
     alpha: float = 0.5  # weight of a node falls as exp(−alpha · depth), Villar et al. (2023)
     gamma: float = 0.5  # exponent of the class weights: 1 as in Villar et al., 0 for none
     threads: int = 1  # of PyTorch on the CPU; sums depend on their number in the last bit, so it is an option of the run
-    precision: str = "float32"  # of the network's arithmetic in training; `bfloat16` is faster on a GPU, the weights stay as they are
+    precision: str = "float32"  # of the network's arithmetic in training; with `bfloat16` the weights stay in single precision
     trees: int = 0  # rounds of boosting of the trees that are combined with the network; 0: none
     tree_variants: int = 1  # variants of each object that the trees are trained on besides the object itself
     tree_objects: int = 30_000  # objects that the trees are trained on, at most

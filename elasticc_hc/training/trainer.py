@@ -92,6 +92,8 @@ def process_group(
     if "TORCHELASTIC_RUN_ID" not in os.environ or distributed.is_initialized():
         yield
         return
+    if device.type == "cuda":
+        torch.cuda.set_device(own_device())
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield
@@ -101,9 +103,7 @@ def process_group(
 # %% ../../nbs/08_training/06_trainer.ipynb #cell-006x
 def own_device() -> torch.device:
     "The GPU of this process where there is one, else the CPU."
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
 
 # %% ../../nbs/08_training/06_trainer.ipynb #cell-009x
 def share(
@@ -190,8 +190,8 @@ def build_optimizer(
     "AdamW and its learning rate over the run; ValueError for an unknown schedule."
     optimizer = torch.optim.AdamW(network.parameters(), options.learning_rate, weight_decay=options.weight_decay)
     if options.schedule == "one_cycle":
-        steps = options.epochs * steps_per_epoch
-        return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, total_steps=steps)
+        total = options.epochs * steps_per_epoch
+        return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, total_steps=total)
     if options.schedule == "decay":
         return optimizer, torch.optim.lr_scheduler.StepLR(optimizer, step_size=10_000, gamma=0.9)
     raise ValueError(f"schedule {options.schedule!r}: choose one_cycle or decay")
@@ -209,10 +209,9 @@ class Trainer:
         device: torch.device | str = "cpu",  # to compute on
         start: str | Path | None = None,  # run of the same kind whose weights and scaling to begin with
     ):
-        self.taxonomy, self.options, self.history = taxonomy, options, []
+        self.taxonomy, self.options, self.history, self.device = taxonomy, options, [], torch.device(device)
         self.producer, self.simulated_epoch = (train, 0) if isinstance(train, EpochProducer) else (None, None)
         train = self.producer.objects(0) if self.producer else train
-        self.device = torch.device(device)
         begun = load_checkpoint(start) if start else None
         self.preprocessing = Preprocessing.from_dict(begun[1]["preprocessing"]) if begun else self._scaling(train)
         self.curves, self.validation = train, LightCurveDataset(validation, self.preprocessing, taxonomy)
@@ -361,8 +360,7 @@ def leaf_macro_f1(self: Trainer) -> np.ndarray:  # (11,) one value for each of `
     truth, scores = self.validation.leaf.numpy(), []
     for day, known in zip(predicted.T, reached_days(self.validation.curves, np.array(DAYS)).T, strict=True):
         labels = np.unique(truth[known])
-        score = f1_score(truth[known], day[known], average="macro", labels=labels, zero_division=0) if len(labels) else np.nan
-        scores.append(score)
+        scores.append(f1_score(truth[known], day[known], average="macro", labels=labels, zero_division=0) if len(labels) else np.nan)
     return np.array(scores)
 
 # %% ../../nbs/08_training/06_trainer.ipynb #cell-021
@@ -401,11 +399,14 @@ def fit(
     if out.exists() and any(out.iterdir()) and not (out / "resume").is_dir():
         raise FileExistsError(f"{out}: exists and holds something other than a run; choose another folder")
     device = torch.device(device or own_device())
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for the same sums on a GPU in every run
     with ExitStack() as held:
         held.callback(torch.set_flush_denormal, False)
         held.callback(torch.set_num_threads, torch.get_num_threads())
+        held.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
         torch.set_flush_denormal(True)
         torch.set_num_threads(options.threads)
+        torch.use_deterministic_algorithms(device.type == "cuda")
         held.enter_context(process_group(device))
         train = held.enter_context(train.producer()) if isinstance(train, SimulatedObjects) else train
         trainer = Trainer(train, validation, taxonomy, options, device, start)
