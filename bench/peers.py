@@ -206,7 +206,7 @@ def presets(
         run = folder / f"{preset.replace(', ', '-').replace(' ', '')}-{statics}-{seed}"
         about = {"model": preset, "statics": statics, "seed": seed}
         classifier, course = trained(curves[~held_out], curves[held_out], taxonomy, options, run)
-        print(json.dumps({"run": about, "epochs": len(course), "cpu_seconds": round(float(course[-1, 0]), 1)}), flush=True)
+        print(json.dumps({"run": about, "epochs": len(course), "cpu_seconds": round(float(course[:, 0].max(initial=0)), 1)}), flush=True)
         found.append((about, classifier))
     return found
 

@@ -69,7 +69,10 @@ def process_pool(
         with pool:
             yield pool, jobs
     except BrokenExecutor:
-        raise OSError("a worker process was killed, perhaps for lack of memory; try fewer jobs") from None
+        raise OSError(
+            "a worker process was killed, perhaps for lack of memory: try fewer jobs; "
+            'or it could not start: a script does its work under if __name__ == "__main__":'
+        ) from None
 
 # %% ../../nbs/01_conversion/06_parallel.ipynb #cell-012
 @contextmanager
