@@ -46,6 +46,7 @@ METRICS = ("f1", "accuracy", "ece", "log_loss")
 MODELS = {
     **PRESETS, "oracle, batch 64": replace(PRESETS["oracle"], batch_size=64),
     "hybrid, 3 members": replace(PRESETS["hybrid"], members=3),
+    "default, no time weights": replace(PRESETS["default"], time_share=0.0),
 }  # fmt: skip
 FEATURES = lc.Extractor(
     lc.Amplitude(), lc.BeyondNStd(1.0), lc.Cusum(), lc.Eta(), lc.EtaE(), lc.ExcessVariance(), lc.InterPercentileRange(0.1),

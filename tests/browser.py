@@ -68,7 +68,7 @@ def laboratory(folder):
         finally:
             server.terminate()
             try:
-                server.wait(60)
+                server.wait(10)
             except subprocess.TimeoutExpired:
                 server.kill()
 

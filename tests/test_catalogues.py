@@ -9,19 +9,19 @@ from elasticc_hc.classification import classify_partition
 nested_pandas = pytest.importorskip("nested_pandas", reason="nested-pandas is not installed (extra [hats])")
 lsdb = pytest.importorskip("lsdb", reason="LSDB is not installed (extra [hats])")
 distributed = pytest.importorskip("distributed", reason="distributed is not installed (extra [dask])")
-OBJECTS = 10_000
+OBJECTS = 3_000
 
 
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory):
-    """Ten thousand simulated objects as Parquet and as a HATS catalogue of several pieces."""
+    """Simulated objects as Parquet and as a HATS catalogue of several pieces."""
     folder = tmp_path_factory.mktemp("catalogue")
     simulate(folder / "fits", per_model=-(-OBJECTS // 32), seed=0)
     convert(folder / "fits", folder / "converted")
     curves = LightCurves.from_parquet(sorted((folder / "converted").glob("*.parquet")))[:OBJECTS]
     curves.to_parquet(folder / "objects.parquet")
     frame = nested_pandas.read_parquet(folder / "objects.parquet")
-    made = lsdb.from_dataframe(frame, ra_column="RA", dec_column="DEC", catalog_name="objects", partition_rows=1500)
+    made = lsdb.from_dataframe(frame, ra_column="RA", dec_column="DEC", catalog_name="objects", partition_rows=450)
     made.write_catalog(folder / "hats", progress_bar=False)
     return curves, folder / "hats"
 

@@ -19,7 +19,8 @@ from ..lightcurves.statics import MISSING_CODES, value_range
 from ..loss.calibration import apply_calibration, knot_weights
 from ..loss.loss import node_probabilities
 from ..training.dataset import DAYS_SCALE, FLUX_SOFTENING
-from ..training.model import HEAD_SIZE, AttentionEncoder, Network, rotate
+from ..training.layers import HEAD_SIZE, AttentionEncoder, rotate
+from ..training.model import Network
 from ..training.trees import COUNTS, EXTREMES, LARGEST, LAST, LATEST, LEAST_PROBABILITY, MAXIMA, N_BANDS, WHEN, empty_memory
 
 # %% ../../nbs/09_classification/12_onnx_graphs.ipynb #8dea7950
