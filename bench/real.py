@@ -11,9 +11,13 @@ classifier, set, treatment of the metadata, group, prior and level.
 A day contains the objects that have reached it; the last column is the last day of each object, for all of them.
 
     python bench/real.py real.parquet [--rubin rubin.parquet] [--classifier synthetic] [--seed 0]
+    python bench/real.py real.parquet --classifier RUN … --trees HELD_OUT.parquet
+
+With --trees, hybrid classifiers with and without their boosted trees, each calibrated with the objects held out, on the real ones.
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -120,24 +124,38 @@ def report(classifier, name: str, label: str, curves: LightCurves) -> None:
                 print(json.dumps({"classifier": name, "set": label, "metadata": metadata, "prior": prior} | row), flush=True)
 
 
+def compare_trees(runs: list[str], real: dict[str, LightCurves], held_out: LightCurves) -> None:
+    "One line for each hybrid classifier, with and without its trees, set and group."
+    for run, with_trees in itertools.product(runs, (False, True)):
+        whole = HierarchicalClassifier.load(run)
+        classifier = replace(whole, trees=whole.trees if with_trees else None).calibrate(held_out)
+        for label, curves in real.items():
+            for row in scores(classifier, curves, "uniform"):
+                print(json.dumps({"classifier": Path(run).name, "trees": with_trees, "set": label, "prior": "uniform"} | row), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("real", type=Path)
     parser.add_argument("--rubin", type=Path)
-    parser.add_argument("--classifier", default="synthetic")
+    parser.add_argument("--classifier", nargs="+", default=["synthetic"], help="one; several with --trees")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--trees", type=Path, help="objects held out, to calibrate hybrid classifiers with and without trees")
     options = parser.parse_args()
-    classifier = HierarchicalClassifier.load(options.classifier)
-    real = LightCurves.from_parquet(options.real)
-    about = {"date": f"{date.today()}", "machine": platform.machine(), "cores": os.cpu_count(), "classifier": options.classifier,
+    name = options.classifier[0]
+    classifier, real = HierarchicalClassifier.load(name), LightCurves.from_parquet(options.real)
+    about = {"date": f"{date.today()}", "machine": platform.machine(), "cores": os.cpu_count(), "classifier": name,
              "trained": str(classifier.description.get("date")), "days": DAYS, "seed": options.seed}  # fmt: skip
     print(json.dumps(about), flush=True)
     files = real.header["SOURCE"].eq("e2_fits").to_numpy()
-    for label, mask, alerts in (("alerts of ELAsTiCC 1", ~files, True), ("files of ELAsTiCC 2", files, False)):
-        report(classifier, options.classifier, label, real[mask])
-        report(classifier, options.classifier, f"{label}, simulated", simulated_twin(real[mask], alerts, options.seed))
+    sets = {"alerts of ELAsTiCC 1": real[~files], "files of ELAsTiCC 2": real[files]}
+    if options.trees:
+        return compare_trees(options.classifier, sets, LightCurves.from_parquet(options.trees))
+    for label, curves in sets.items():
+        report(classifier, name, label, curves)
+        report(classifier, name, f"{label}, simulated", simulated_twin(curves, label.startswith("alerts"), options.seed))
     if options.rubin:
-        report(classifier, options.classifier, "Rubin", LightCurves.from_parquet(options.rubin))
+        report(classifier, name, "Rubin", LightCurves.from_parquet(options.rubin))
 
 
 if __name__ == "__main__":

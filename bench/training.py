@@ -6,7 +6,8 @@ The requested number of curves of each training set is drawn at random; by defau
 has more objects of the deep fields. Two layers of 100 units (the LSTM of the presets, and a GRU), forward and backward, one
 thread; curves as in alerts, which the presets are trained with, and full curves (all forced photometry kept). Prints one JSON
 line per method (curves per CPU second), the largest difference between the gradients of the two methods, and the cost of a
-training prefix if all detections are used in one pass and if each is cut and read separately.
+training prefix if all detections are used in one pass and if each is cut and read separately. Then the preset `default` with
+PyTorch's dropout and with masks from random bytes, whole steps of training, alternately.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import json
 import os
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -28,7 +30,8 @@ from elasticc_hc.loss.loss import HierarchicalCrossEntropy
 from elasticc_hc.taxonomy.taxonomy import Taxonomy
 from elasticc_hc.training.dataset import LightCurveDataset, batch_loader, fit_preprocessing
 from elasticc_hc.training.model import Architecture, build_network
-from elasticc_hc.training.trainer import dense_loss, window_loss
+from elasticc_hc.training.options import PRESETS
+from elasticc_hc.training.trainer import Trainer, dense_loss, window_loss
 
 SAMPLE = Path(__file__).parent.parent / "nbs" / "data" / "plasticc_sample.parquet"
 
@@ -81,6 +84,8 @@ def main() -> None:
     print(json.dumps(about))
     for path, encoder, keep in itertools.product(asked.data, asked.encoders, ("alerts", "all")):
         measure(drawn(path, asked.curves), encoder, keep)
+    for path in asked.data:
+        compare_dropout(drawn(path, asked.curves))
 
 
 def drawn(path: Path, n: int) -> LightCurves:
@@ -120,6 +125,32 @@ def measure(curves: LightCurves, encoder: str, keep: str) -> None:
     costs = [1e3 * dense / int(few.curves.detected.sum()), 1e3 * windowed / len(cut)]
     line = about | {"prefix_ms_dense": round(costs[0], 3), "prefix_ms_cut": round(costs[1], 3), "ratio": round(costs[1] / costs[0], 1)}
     print(json.dumps(line))
+
+
+def with_dropout_of_pytorch(network: torch.nn.Module) -> torch.nn.Module:
+    "The same network with PyTorch's dropout."
+    copied, chance = plain(network), network.architecture.dropout
+    copied.encoder.dropout = chance
+    for place, layer in enumerate(copied.head):
+        if isinstance(layer, torch.nn.Dropout):
+            copied.head[place] = torch.nn.Dropout(chance)
+    return copied
+
+
+def compare_dropout(curves: LightCurves, rounds: int = 5) -> None:
+    "Curves per CPU second of steps of training with either dropout; the median of alternate rounds."
+    taxonomy = Taxonomy.from_yaml("elasticc2" if not curves.header["ELASTICC_class"].iloc[0].startswith("PLAsTiCC") else "plasticc")
+    trainer, seconds = Trainer(curves, curves[:64], taxonomy, replace(PRESETS["default"], epochs=1000)), {}
+    ours = trainer.network.train()
+    batches = list(trainer.epoch_batches())
+    networks = {"PyTorch's": with_dropout_of_pytorch(ours), "random bytes": ours}
+    for _ in range(rounds):
+        for name, network in networks.items():
+            trainer.training_loss.network = network
+            seconds.setdefault(name, []).append(timed(lambda: [trainer.step(batch) for batch in batches])[0])
+    for name, spent in seconds.items():
+        rate = {"curves_per_cpu_second": round(len(curves) / np.median(spent), 1)}
+        print(json.dumps({"data": taxonomy.name, "preset": "default", "dropout": name, **rate}), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ SETS = {"quality_plasticc": "PLAsTiCC training set", "quality_synthetic": "Simul
 MODELS = {
     "hybrid, 3 members": ("#0072B2", "hybrid, 3 networks"), "hybrid": ("#56B4E9", "hybrid"),
     "hybrid, network alone": ("#E69F00", "hybrid, its network alone"), "default": ("#009E73", "default"),
+    "attention": ("#882255", "attention"),
     "boosting": ("#D55E00", "boosted trees, fitted for each day"), "SuperNNova": ("#CC79A7", "SuperNNova, spectroscopic redshift"),
     "oracle": ("#7F7F7F", "ORACLE's recipe"),
 }  # fmt: skip
