@@ -33,6 +33,7 @@ class Killed(Exception):
 def run(folder, options, progress=None):
     """A run on the GPU, and its weights."""
     history = fit(CURVES[~HELD_OUT], CURVES[HELD_OUT], TAXONOMY, folder, options, progress, device="cuda")
+    assert not torch.are_deterministic_algorithms_enabled(), "a setting of a training only"
     return history, load_file(folder / "model.safetensors")
 
 
