@@ -163,9 +163,11 @@ def main() -> None:
             run = folder / f"{preset.replace(', ', '-').replace(' ', '')}-{statics}-{seed}"
             classifier, courses[preset] = trained(curves[~held_out], curves[held_out], taxonomy, options, run)
             results.append(({"model": preset, "statics": statics, "seed": seed}, classifier))
-        for preset, course in ((preset, course) for preset, course in courses.items() if len(course)):
+        for preset, course in courses.items():
+            if not len(course):
+                continue  # trained earlier
             spent = {"epochs": len(course), "cpu_seconds": round(course[-1, 0], 1), "best_score": round(course[:, 1].max(), 4)}
-            if "oracle" in courses:
+            if len(courses.get("oracle", ())):
                 spent["cpu_seconds_to_oracle_best"] = until(course, courses["oracle"][:, 1].max())
             print(json.dumps({"run": {"model": preset, "statics": statics, "seed": seed}, **spent}), flush=True)
     for about, classifier in results:
